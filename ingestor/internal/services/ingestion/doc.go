@@ -1,0 +1,2 @@
+// Package ingestion makes batches durable.
+package ingestion

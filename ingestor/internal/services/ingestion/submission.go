@@ -1,0 +1,62 @@
+package ingestion
+
+import (
+	"time"
+
+	"github.com/ingestor-project/ingestor/ingestor/internal/dedupe"
+	"github.com/ingestor-project/ingestor/ingestor/internal/refusal"
+	"github.com/ingestor-project/ingestor/ingestor/internal/slab"
+)
+
+// AckLevel is what a positive answer means. Its values equal storage.AckLevel in proto/storage/common.proto.
+type AckLevel int32
+
+// The ack levels. A submission must name one; defaults are the api's business.
+const (
+	Buffered  AckLevel = 1
+	WALSynced AckLevel = 2
+	Committed AckLevel = 3
+)
+
+// Submission is one validated batch on its way into the log. The caller owns the struct, may pool it, and must not touch it between
+// Submit and Done.
+type Submission struct {
+	// Tenant comes from the credential.
+	Tenant string
+	// Endpoint may point into Raw.
+	Endpoint []byte
+	// Buf owns the memory behind Raw, the encoded WriteBatchRequest.
+	Buf *slab.Buf
+	Raw []byte
+
+	Records                          uint32
+	MinTimeUnixNano, MaxTimeUnixNano int64
+
+	// HasProducer says that Producer, Epoch and Sequence are set and a resend must be recognised.
+	HasProducer bool
+	Producer    dedupe.ProducerID
+	Epoch       uint32
+	Sequence    uint64
+
+	Level AckLevel
+	// Block makes Submit wait while the queue is full (streams: flow control reaches the client); otherwise it refuses with
+	// Overloaded (unary calls).
+	Block bool
+	// ReceivedAt is when the request had arrived; the ack stage is measured from it, and the log stores it.
+	ReceivedAt time.Time
+
+	// Done is called exactly once for every Submit that returned nil, on a goroutine of the service (for level Buffered: before
+	// Submit returns, on the caller's). It must not block. Buf, Raw and Endpoint are the service's by then.
+	Done func(*Submission)
+
+	// The outcome, set before Done. Err nil: acknowledged at Level.
+	Err *refusal.Error
+	// FirstLSN and LastLSN are 0 at level Buffered.
+	FirstLSN, LastLSN uint64
+	// AckedRecords is the number of records stored; for a duplicate, that of the first time.
+	AckedRecords uint32
+	// Duplicate: the batch had been stored before, and the positions are those of the first time.
+	Duplicate bool
+
+	enqueuedAt time.Time
+}

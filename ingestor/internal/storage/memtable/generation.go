@@ -1,0 +1,79 @@
+package memtable
+
+import (
+	"fmt"
+	"sync/atomic"
+
+	"github.com/ingestor-project/ingestor/ingestor/internal/dedupe"
+	"github.com/ingestor-project/ingestor/ingestor/internal/slab"
+)
+
+// Batch is one request as the log holds it. All its records belong to one (tenant, endpoint).
+type Batch struct {
+	// Buf owns the memory behind Raw.
+	Buf *slab.Buf
+	// Raw is the encoded WriteBatchRequest.
+	Raw []byte
+	// First is the log position of the first record, Last that of the last one.
+	First, Last uint64
+	// MinTimeUnixNano and MaxTimeUnixNano bound the records' timestamps.
+	MinTimeUnixNano, MaxTimeUnixNano int64
+}
+
+// Records is the number of records in the batch.
+func (b *Batch) Records() int { return int(b.Last - b.First + 1) }
+
+// Table holds the batches of one (tenant, endpoint), in log order. It is never empty.
+type Table struct {
+	Tenant, Endpoint string
+	Batches          []Batch
+	Records          int
+	// Bytes is the sum of the lengths of Raw.
+	Bytes int64
+}
+
+// Generation is an immutable set of tables that together hold every record from First to Last. It is safe for concurrent
+// reading while retained.
+type Generation struct {
+	First, Last uint64
+	// Tables are sorted by tenant, then endpoint.
+	Tables []*Table
+	// Stamps identify the batches that came from idempotent producers, in log order.
+	Stamps  []dedupe.Stamp
+	Batches int
+	// Bytes is what the generation holds of the slab pool's budget.
+	Bytes int64
+
+	references atomic.Int32
+	parent     *Generation // owner of the buffers, for a view
+}
+
+// Records is the number of records in the generation.
+func (g *Generation) Records() uint64 { return g.Last - g.First + 1 }
+
+// Retain adds a reference. REQUIRES: the caller holds one, or a lock under which one is held.
+func (g *Generation) Retain() {
+	if g.references.Add(1) <= 1 {
+		panic(fmt.Sprintf("memtable: generation %d-%d retained after its release", g.First, g.Last))
+	}
+}
+
+// Release drops a reference. The last one gives the buffers back; the tables must not be used after it.
+func (g *Generation) Release() {
+	switch n := g.references.Add(-1); {
+	case n > 0:
+		return
+	case n < 0:
+		panic(fmt.Sprintf("memtable: generation %d-%d released too often", g.First, g.Last))
+	}
+	if g.parent != nil {
+		g.parent.Release()
+		return
+	}
+	for _, table := range g.Tables {
+		for i := range table.Batches {
+			table.Batches[i].Buf.Release()
+		}
+	}
+	g.Tables, g.Stamps = nil, nil
+}
