@@ -1,0 +1,66 @@
+package machine
+
+import (
+	"os"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestProbeMeasuresAndCleansUp(t *testing.T) {
+	dir := t.TempDir()
+	histogram, err := ProbeFdatasync(t.Context(), dir, 20*time.Millisecond)
+	require.NoError(t, err)
+	require.Positive(t, histogram.TotalCount())
+	left, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Empty(t, left)
+}
+
+func TestProbeNeedsADirectory(t *testing.T) {
+	_, err := ProbeFdatasync(t.Context(), t.TempDir()+"/absent", time.Millisecond)
+	require.ErrorIs(t, err, os.ErrNotExist)
+}
+
+func TestParseCPUTimes(t *testing.T) {
+	earlier, err := parseCPUTimes("cpu  100 0 50 800 10 0 0 40 5 0\ncpu0 1 2 3\n")
+	require.NoError(t, err)
+	require.Equal(t, CPUTimes{Total: 1000, Steal: 40}, earlier)
+	later := CPUTimes{Total: 2000, Steal: 90}
+	require.InDelta(t, 5.0, later.StealPctSince(earlier), 1e-9)
+	require.Zero(t, earlier.StealPctSince(earlier))
+
+	_, err = parseCPUTimes("intr 1 2 3")
+	require.Error(t, err)
+}
+
+func TestMountOfTakesTheLongestMountPoint(t *testing.T) {
+	mounts := "/dev/a / ext4 rw 0 0\ntmpfs /data tmpfs rw 0 0\n/dev/b /data/wal xfs rw 0 0\n"
+	tests := []struct{ path, device, fileSystem string }{
+		{"/home/x", "/dev/a", "ext4"},
+		{"/data", "tmpfs", "tmpfs"},
+		{"/database", "/dev/a", "ext4"},
+		{"/data/wal/1", "/dev/b", "xfs"},
+	}
+	for _, test := range tests {
+		device, fileSystem := mountOf(mounts, test.path)
+		require.Equal(t, test.device, device, test.path)
+		require.Equal(t, test.fileSystem, fileSystem, test.path)
+	}
+}
+
+func TestCheckDurable(t *testing.T) {
+	require.ErrorIs(t, CheckDurable("/dev/shm"), ErrVolatile)
+	require.ErrorIs(t, CheckDurable(t.TempDir()+"/absent"), os.ErrNotExist)
+}
+
+func TestFingerprint(t *testing.T) {
+	env, err := Fingerprint(t.TempDir())
+	require.NoError(t, err)
+	require.NotEmpty(t, env.CPUModel)
+	require.NotEmpty(t, env.Kernel)
+	require.NotEmpty(t, env.FileSystem)
+	require.Positive(t, env.Cores)
+	require.Positive(t, env.MemoryBytes)
+}

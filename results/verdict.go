@@ -1,0 +1,188 @@
+package results
+
+import (
+	"fmt"
+	"strings"
+)
+
+// State is the outcome of an objective, a scenario or a run.
+type State string
+
+// The states. Skipped is of a scenario whose needs the machine does not meet; it does not count.
+const (
+	Pass         State = "pass"
+	Fail         State = "fail"
+	Inconclusive State = "inconclusive"
+	Skipped      State = "skipped"
+)
+
+// Exit codes of `bench run`.
+const (
+	ExitPass         = 0
+	ExitIntegrity    = 95  // acked data is missing, doubled or altered
+	ExitInconclusive = 96  // nothing failed, but not everything could be judged
+	ExitFail         = 99  // an objective was missed
+	ExitBadInput     = 104 // a bad scenario, config or environment
+	ExitInterrupted  = 105 // the user ended the run
+)
+
+// JudgeScenario sets the objectives' figures and states, the sum of the verifications, and the scenario's state, from its repetitions.
+// Objectives must hold Metric, Op and Limit. A skipped scenario is left as it is.
+func JudgeScenario(s *Scenario) {
+	if s.State == Skipped {
+		return
+	}
+	s.Reasons = nil
+	valid := validRepetitions(s.Repetitions)
+	for i := range s.Objectives {
+		s.Objectives[i].Scenario = s.Name
+		judgeObjective(&s.Objectives[i], valid)
+	}
+	s.Verify = Verify{Checked: len(s.Repetitions) > 0}
+	for _, repetition := range s.Repetitions {
+		s.Verify = s.Verify.Add(repetition.Verify)
+	}
+	s.State = stateOf(s, len(valid))
+}
+
+func validRepetitions(repetitions []Repetition) []Repetition {
+	var valid []Repetition
+	for _, repetition := range repetitions {
+		if len(repetition.Invalid) == 0 {
+			valid = append(valid, repetition)
+		}
+	}
+	return valid
+}
+
+// stateOf applies the order integrity, validity, objectives.
+func stateOf(s *Scenario, validCount int) State {
+	if s.Verify.Checked && !s.Verify.Intact() {
+		s.Reasons = append(s.Reasons, fmt.Sprintf("integrity: %d missing, %d duplicate, %d corrupt, %d unexpected records",
+			s.Verify.Missing, s.Verify.Duplicate, s.Verify.Corrupt, s.Verify.Unexpected))
+		s.Reasons = append(s.Reasons, s.Verify.Failures...)
+		return Fail
+	}
+	if len(s.Repetitions) == 0 {
+		s.Reasons = append(s.Reasons, "no repetition was finished")
+		return Inconclusive
+	}
+	if invalid := len(s.Repetitions) - validCount; invalid >= validCount {
+		for _, repetition := range s.Repetitions {
+			for _, reason := range repetition.Invalid {
+				s.Reasons = append(s.Reasons, fmt.Sprintf("repetition %d is not valid: %s", repetition.Index+1, reason))
+			}
+		}
+		return Inconclusive
+	}
+	state := Pass
+	for _, objective := range s.Objectives {
+		if objective.State == Pass {
+			continue
+		}
+		s.Reasons = append(s.Reasons, objective.Metric+": "+objective.Reason)
+		if objective.State == Fail || state == Pass {
+			state = objective.State
+		}
+	}
+	return state
+}
+
+func judgeObjective(o *Objective, valid []Repetition) {
+	o.Median, o.Low, o.High, o.Confidence, o.Reason = nil, nil, nil, 0, ""
+	var values []float64
+	for _, repetition := range valid {
+		if value, ok := repetition.Metrics[o.Metric]; ok {
+			values = append(values, value)
+		}
+	}
+	switch {
+	case len(valid) == 0:
+		o.State, o.Reason = Inconclusive, "no valid repetition"
+		return
+	case len(values) == 0:
+		o.State, o.Reason = Fail, "never measured"
+		return
+	}
+	summary := summarize(values)
+	o.Median = &summary.median
+	low, high := summary.median, summary.median
+	if len(values) >= intervalFrom {
+		low, high = summary.low, summary.high
+		o.Low, o.High, o.Confidence = &low, &high, summary.confidence
+	}
+	insideLow, insideHigh := holds(low, o.Op, o.Limit), holds(high, o.Op, o.Limit)
+	found := FormatValue(summary.median, o.Unit)
+	limit := o.Op + " " + FormatValue(o.Limit, o.Unit)
+	switch {
+	case insideLow && insideHigh:
+		o.State = Pass
+	case !insideLow && !insideHigh:
+		o.State, o.Reason = Fail, fmt.Sprintf("%s, must be %s", found, limit)
+	default:
+		o.State = Inconclusive
+		o.Reason = fmt.Sprintf("the limit %s lies within %s to %s", limit, FormatValue(low, o.Unit), FormatValue(high, o.Unit))
+	}
+}
+
+// Ops are the comparisons that an objective may use.
+var Ops = []string{"<", "<=", "==", ">=", ">"}
+
+func holds(value float64, op string, limit float64) bool {
+	switch op {
+	case "<":
+		return value < limit
+	case "<=":
+		return value <= limit
+	case "==":
+		return value == limit
+	case ">=":
+		return value >= limit
+	case ">":
+		return value > limit
+	}
+	return false
+}
+
+// JudgeRun sets what concerns the run as a whole from its judged scenarios: objectives, verification and verdict.
+// interrupted says that the user ended the run before its end.
+func JudgeRun(r *Result, interrupted bool) {
+	r.Objectives = []Objective{}
+	counted := 0
+	r.Verify = Verify{}
+	states := map[State][]string{}
+	lost := false
+	for _, scenario := range r.Scenarios {
+		states[scenario.State] = append(states[scenario.State], scenario.Name)
+		if scenario.State == Skipped {
+			continue
+		}
+		r.Objectives = append(r.Objectives, scenario.Objectives...)
+		if counted == 0 {
+			r.Verify = scenario.Verify
+		} else {
+			r.Verify = r.Verify.Add(scenario.Verify)
+		}
+		counted++
+		lost = lost || scenario.Verify.Checked && !scenario.Verify.Intact()
+	}
+	list := func(state State) string { return strings.Join(states[state], ", ") }
+	switch {
+	case lost:
+		r.Verdict = Verdict{Fail, ExitIntegrity, fmt.Sprintf(
+			"Acked data is not intact: %d missing, %d duplicate, %d corrupt, %d unexpected records.",
+			r.Verify.Missing, r.Verify.Duplicate, r.Verify.Corrupt, r.Verify.Unexpected)}
+	case interrupted:
+		r.Verdict = Verdict{Inconclusive, ExitInterrupted, "Interrupted; this is what was measured until then."}
+	case len(states[Fail]) > 0:
+		r.Verdict = Verdict{Fail, ExitFail, "Objectives were missed in " + list(Fail) + "."}
+	case len(states[Inconclusive]) > 0 || counted == 0:
+		r.Verdict = Verdict{Inconclusive, ExitInconclusive, "Nothing failed, but not everything could be judged: " + list(Inconclusive) + "."}
+	default:
+		r.Verdict = Verdict{Pass, ExitPass, fmt.Sprintf("All %d objectives met; %d acked records read back, each stored exactly once.",
+			len(r.Objectives), r.Verify.Acked)}
+	}
+	if len(states[Skipped]) > 0 {
+		r.Verdict.Sentence += " Skipped: " + list(Skipped) + "."
+	}
+}
