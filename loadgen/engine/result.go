@@ -1,0 +1,80 @@
+package engine
+
+import (
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+)
+
+// Counts are numbers of batches and of their records.
+type Counts struct {
+	Batches uint64
+	Records uint64
+}
+
+func (c *Counts) add(records uint64) {
+	c.Batches++
+	c.Records += records
+}
+
+func (c *Counts) merge(o Counts) {
+	c.Batches += o.Batches
+	c.Records += o.Records
+}
+
+// PhaseResult is what happened to the batches that were due in one phase, and what was acked while it lasted.
+type PhaseResult struct {
+	Name     string
+	Warmup   bool
+	Duration time.Duration // from the phase's start to its planned end, or to the last answer where it had none
+
+	Due        Counts            // by the schedule, within the phase
+	Sent       Counts            // of those due
+	Unsent     Counts            // due, but the run was over before their turn came
+	Acked      Counts            // of those sent
+	Duplicates Counts            // acked as stored before, after a resend
+	Resent     Counts            // each time a batch was sent again
+	Refused    map[string]Counts // by name of storage.ErrorCode, or of the gRPC code where there was none
+	Unknown    Counts            // sent, but without an answer that settles it
+	WireBytes  uint64            // of requests first sent, protobuf only
+
+	// AckedWithin counts acks that arrived between the phase's start and end, whatever phase the batch was due in.
+	AckedWithin Counts
+	// AckedRecordsPerSecond is AckedWithin over Duration.
+	AckedRecordsPerSecond float64
+
+	// Times of acked batches in nanoseconds. Response counts from when the batch was due, Service from when it was
+	// (last) sent, Lag from when it was due to when it was first sent.
+	Response, Service, Lag *hdrhistogram.Histogram
+}
+
+// Sample is one interval of about a second.
+type Sample struct {
+	Elapsed       time.Duration // since the start of the run, at the end of the interval
+	Phase         string
+	SentRecords   uint64 // in the interval
+	AckedRecords  uint64 // in the interval
+	InFlight      int64  // batches unanswered, at its end
+	ResponseP50   time.Duration
+	ResponseP99   time.Duration
+	ResponseMax   time.Duration
+	RefusedTotal  uint64 // batches, since the start
+	AckedTotal    uint64 // records, since the start
+	LastErrorText string // of the latest broken stream or call; empty where there was none in the interval
+}
+
+// Progress is what the progress callback is given.
+type Progress = Sample
+
+// Result is what a run showed.
+type Result struct {
+	Config    Config // with defaults set
+	Started   time.Time
+	Elapsed   time.Duration
+	Phases    []PhaseResult
+	Measured  PhaseResult // all phases that are not warm-up, merged
+	Timeline  []Sample
+	ClientCPU time.Duration // user and system time of this process during the run
+	// LaneErrors are the reasons why lanes gave up, if any did.
+	LaneErrors []string
+}
