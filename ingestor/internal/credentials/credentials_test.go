@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ingestor-project/ingestor/ingestor/internal/auth"
@@ -27,7 +28,7 @@ func TestInitMakesAKeyThatAdmitsItsTenantAndNothingTwice(t *testing.T) {
 	key, err := credentials.APIKey(dir)
 	require.NoError(t, err)
 
-	a, err := auth.New(context.Background(), auth.Options{Config: auth.Config{KeysFile: filepath.Join(dir, "keys.yaml")}, Logger: slog.New(slog.DiscardHandler)})
+	a, err := auth.New(context.Background(), auth.Options{Config: auth.Config{KeysFile: filepath.Join(dir, "keys.yaml")}, Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry()})
 	require.NoError(t, err)
 	defer a.Close()
 	principal, err := a.Authenticate(context.Background(), "Bearer "+key)
