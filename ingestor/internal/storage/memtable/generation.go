@@ -51,6 +51,44 @@ type Generation struct {
 // Records is the number of records in the generation.
 func (g *Generation) Records() uint64 { return g.Last - g.First + 1 }
 
+// Above returns the part of g that lies above lsn, with one reference, the caller's. It shares g's buffers and keeps them
+// alive. It returns nil where nothing lies above. No batch may lie on both sides of lsn: checkpoints stand between batches; an error
+// says that one does. REQUIRES: as for Retain.
+func (g *Generation) Above(lsn uint64) (*Generation, error) {
+	if lsn >= g.Last {
+		return nil, nil
+	}
+	view := &Generation{First: max(g.First, lsn+1), Last: g.Last, parent: g}
+	for _, table := range g.Tables {
+		part := &Table{Tenant: table.Tenant, Endpoint: table.Endpoint}
+		for _, b := range table.Batches {
+			if b.Last <= lsn {
+				continue
+			}
+			if b.First <= lsn {
+				return nil, fmt.Errorf("checkpoint at LSN %d within the batch %d-%d", lsn, b.First, b.Last)
+			}
+			part.Batches = append(part.Batches, b)
+			part.Records += b.Records()
+			part.Bytes += int64(len(b.Raw))
+			view.Bytes += int64(b.Buf.SizeBytes())
+		}
+		if len(part.Batches) > 0 {
+			view.Tables = append(view.Tables, part)
+			view.Batches += len(part.Batches)
+		}
+	}
+	for i := range g.Stamps {
+		if g.Stamps[i].FirstLSN > lsn {
+			view.Stamps = g.Stamps[i:]
+			break
+		}
+	}
+	g.Retain()
+	view.references.Store(1)
+	return view, nil
+}
+
 // Retain adds a reference. REQUIRES: the caller holds one, or a lock under which one is held.
 func (g *Generation) Retain() {
 	if g.references.Add(1) <= 1 {
