@@ -267,6 +267,13 @@ func timeFault(timeUnixNano int64, limits Limits) (refusal.Code, string) {
 	}
 }
 
+// PeekBatchID returns the batch_id of a request of which only the beginning is at hand; 0 where it is not in there.
+func PeekBatchID(prefix []byte) uint64 {
+	var h Header
+	rereadBatchID(prefix, 0, &h)
+	return h.BatchID
+}
+
 // rereadBatchID reads what is left of a refused batch for its batch_id only, so that its answer can name it.
 func rereadBatchID(raw []byte, i int, h *Header) {
 	for i < len(raw) {
