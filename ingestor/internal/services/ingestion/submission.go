@@ -1,6 +1,7 @@
 package ingestion
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/ingestor-project/ingestor/ingestor/internal/dedupe"
@@ -46,7 +47,7 @@ type Submission struct {
 	ReceivedAt time.Time
 
 	// Done is called exactly once for every Submit that returned nil, on a goroutine of the service (for level Buffered: before
-	// Submit returns, on the caller's). It must not block. Buf, Raw and Endpoint are the service's by then.
+	// Submit returns, on the caller's). It must not block. Buf, Raw and Endpoint are nil by then.
 	Done func(*Submission)
 
 	// The outcome, set before Done. Err nil: acknowledged at Level.
@@ -59,4 +60,24 @@ type Submission struct {
 	Duplicate bool
 
 	enqueuedAt time.Time
+}
+
+// check panics where the caller has broken the contract.
+func (s *Submission) check() {
+	if s.Buf == nil || s.Records == 0 || s.Done == nil || s.Level < Buffered || s.Level > Committed {
+		panic(fmt.Sprintf("ingestion: impossible submission of %d records at level %d", s.Records, s.Level))
+	}
+	s.Err, s.FirstLSN, s.LastLSN, s.AckedRecords, s.Duplicate = nil, 0, 0, 0, false
+}
+
+// queueCost is what the submission takes of the queue's bytes.
+func (s *Submission) queueCost() int64 { return int64(len(s.Raw)) }
+
+// takeBuffer ends the submission's hold on its buffer, which somebody else owns from now on.
+func (s *Submission) takeBuffer() { s.Buf, s.Raw, s.Endpoint = nil, nil, nil }
+
+// releaseBuffer gives the buffer back to its pool.
+func (s *Submission) releaseBuffer() {
+	s.Buf.Release()
+	s.takeBuffer()
 }
