@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -79,6 +81,8 @@ type Repetition struct {
 	Index int `json:"index"`
 	// Invalid lists the validity rules that it broke, in words. Empty: it counts.
 	Invalid []string `json:"invalid,omitempty"`
+	// Failure says what the server did that no server should: it ended by itself, did not start again, did not drain.
+	Failure string `json:"failure,omitempty"`
 	// DurationNanos is the measured window, without warm-up and drain.
 	DurationNanos int64 `json:"duration_ns"`
 	// StealPct is the CPU time that the host took away while the load ran.
@@ -102,25 +106,51 @@ type Verify struct {
 	Duplicate  int64 `json:"duplicate"`
 	Corrupt    int64 `json:"corrupt"`
 	Unexpected int64 `json:"unexpected"`
-	// Failures are the judge's first findings in words.
-	Failures []string `json:"failures,omitempty"`
+	// PartialBatches are batches of which some records are stored and some not; OutOfOrder those whose place in the log
+	// contradicts the order of sending; FilesMissing are files that the manifest lists and that cannot be read.
+	PartialBatches int64 `json:"partial_batches"`
+	OutOfOrder     int64 `json:"out_of_order"`
+	FilesMissing   int64 `json:"files_missing"`
+	// Examples are the judge's first findings in words.
+	Examples []string `json:"examples,omitempty"`
 }
 
-// Intact tells whether every acked record is stored once and unaltered, and nothing else is stored.
+// Intact tells whether every acked record is stored once, unaltered and in order, and nothing else is stored.
 func (v Verify) Intact() bool {
-	return v.Missing == 0 && v.Duplicate == 0 && v.Corrupt == 0 && v.Unexpected == 0 && len(v.Failures) == 0
+	return v.Missing == 0 && v.Duplicate == 0 && v.Corrupt == 0 && v.Unexpected == 0 &&
+		v.PartialBatches == 0 && v.OutOfOrder == 0 && v.FilesMissing == 0
+}
+
+// Faults lists the counts that are not zero, in words.
+func (v Verify) Faults() string {
+	var faults []string
+	for _, fault := range []struct {
+		count int64
+		name  string
+	}{
+		{v.Missing, "missing"}, {v.Duplicate, "duplicate"}, {v.Corrupt, "corrupt"}, {v.Unexpected, "unexpected"},
+		{v.PartialBatches, "partial batches"}, {v.OutOfOrder, "out of order"}, {v.FilesMissing, "files missing"},
+	} {
+		if fault.count != 0 {
+			faults = append(faults, fmt.Sprintf("%d %s", fault.count, fault.name))
+		}
+	}
+	return strings.Join(faults, ", ")
 }
 
 // Add sums two verifications. The sum is checked only if both are.
 func (v Verify) Add(other Verify) Verify {
 	return Verify{
-		Checked:    v.Checked && other.Checked,
-		Acked:      v.Acked + other.Acked,
-		Missing:    v.Missing + other.Missing,
-		Duplicate:  v.Duplicate + other.Duplicate,
-		Corrupt:    v.Corrupt + other.Corrupt,
-		Unexpected: v.Unexpected + other.Unexpected,
-		Failures:   append(append([]string(nil), v.Failures...), other.Failures...),
+		Checked:        v.Checked && other.Checked,
+		Acked:          v.Acked + other.Acked,
+		Missing:        v.Missing + other.Missing,
+		Duplicate:      v.Duplicate + other.Duplicate,
+		Corrupt:        v.Corrupt + other.Corrupt,
+		Unexpected:     v.Unexpected + other.Unexpected,
+		PartialBatches: v.PartialBatches + other.PartialBatches,
+		OutOfOrder:     v.OutOfOrder + other.OutOfOrder,
+		FilesMissing:   v.FilesMissing + other.FilesMissing,
+		Examples:       slices.Concat(v.Examples, other.Examples),
 	}
 }
 

@@ -55,12 +55,19 @@ func validRepetitions(repetitions []Repetition) []Repetition {
 	return valid
 }
 
-// stateOf applies the order integrity, validity, objectives.
+// stateOf applies the order integrity, failures of the server, validity, objectives.
 func stateOf(s *Scenario, validCount int) State {
 	if s.Verify.Checked && !s.Verify.Intact() {
-		s.Reasons = append(s.Reasons, fmt.Sprintf("integrity: %d missing, %d duplicate, %d corrupt, %d unexpected records",
-			s.Verify.Missing, s.Verify.Duplicate, s.Verify.Corrupt, s.Verify.Unexpected))
-		s.Reasons = append(s.Reasons, s.Verify.Failures...)
+		s.Reasons = append(s.Reasons, "integrity: "+s.Verify.Faults())
+		s.Reasons = append(s.Reasons, s.Verify.Examples...)
+		return Fail
+	}
+	for _, repetition := range s.Repetitions {
+		if repetition.Failure != "" {
+			s.Reasons = append(s.Reasons, fmt.Sprintf("repetition %d: %s", repetition.Index+1, repetition.Failure))
+		}
+	}
+	if len(s.Reasons) > 0 {
 		return Fail
 	}
 	if len(s.Repetitions) == 0 {
@@ -169,13 +176,11 @@ func JudgeRun(r *Result, interrupted bool) {
 	list := func(state State) string { return strings.Join(states[state], ", ") }
 	switch {
 	case lost:
-		r.Verdict = Verdict{Fail, ExitIntegrity, fmt.Sprintf(
-			"Acked data is not intact: %d missing, %d duplicate, %d corrupt, %d unexpected records.",
-			r.Verify.Missing, r.Verify.Duplicate, r.Verify.Corrupt, r.Verify.Unexpected)}
+		r.Verdict = Verdict{Fail, ExitIntegrity, "Stored data is not what was acked: " + r.Verify.Faults() + "."}
 	case interrupted:
 		r.Verdict = Verdict{Inconclusive, ExitInterrupted, "Interrupted; this is what was measured until then."}
 	case len(states[Fail]) > 0:
-		r.Verdict = Verdict{Fail, ExitFail, "Objectives were missed in " + list(Fail) + "."}
+		r.Verdict = Verdict{Fail, ExitFail, "Failed: " + list(Fail) + "."}
 	case len(states[Inconclusive]) > 0 || counted == 0:
 		r.Verdict = Verdict{Inconclusive, ExitInconclusive, "Nothing failed, but not everything could be judged: " + list(Inconclusive) + "."}
 	default:
@@ -186,3 +191,6 @@ func JudgeRun(r *Result, interrupted bool) {
 		r.Verdict.Sentence += " Skipped: " + list(Skipped) + "."
 	}
 }
+
+// Name is the state as JSON holds it.
+func (s State) Name() string { return string(s) }

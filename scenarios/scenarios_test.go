@@ -1,0 +1,153 @@
+package scenarios
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestShippedScenariosAreValid(t *testing.T) {
+	for _, name := range Names() {
+		t.Run(name, func(t *testing.T) {
+			scenario, err := LoadFile(name)
+			require.NoError(t, err)
+			require.Equal(t, name, scenario.Name)
+			require.True(t, scenario.VerifyStored())
+			require.True(t, scenario.Durable())
+		})
+	}
+	files, err := filepath.Glob("*.yaml")
+	require.NoError(t, err)
+	require.Len(t, files, len(Names()), "every file is in the default set")
+}
+
+func TestDefaultSetFitsIntoThreeMinutes(t *testing.T) {
+	total := time.Duration(0)
+	for _, name := range Names() {
+		scenario, err := Shipped(name)
+		require.NoError(t, err)
+		for _, phase := range scenario.Load.Phases {
+			total += phase.Duration * time.Duration(scenario.Repetitions)
+		}
+	}
+	// The rest of the three minutes is for starting, draining and verifying.
+	require.Less(t, total, 100*time.Second)
+}
+
+const valid = `name: mine
+description: Mine.
+load:
+  endpoints: 2
+  phases:
+    - {duration: 1s, records_per_second: 1_000}
+objectives:
+  - {metric: commit_p99_ns, op: "<", limit: 1ms, unit: ns}
+  - {metric: acked_records_per_second, op: ">=", limit: 900}
+`
+
+func loadText(t *testing.T, text string) (*Scenario, error) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "mine.yaml")
+	require.NoError(t, os.WriteFile(path, []byte(text), 0o644))
+	scenario, err := LoadFile(path)
+	if err != nil {
+		err = errors.New(strings.ReplaceAll(err.Error(), filepath.Dir(path)+"/", ""))
+	}
+	return scenario, err
+}
+
+func TestLoadSetsDefaults(t *testing.T) {
+	scenario, err := loadText(t, valid)
+	require.NoError(t, err)
+	require.Equal(t, 1, scenario.Repetitions)
+	require.Equal(t, "wal_synced", scenario.Load.AckLevel)
+	require.Equal(t, "stream, rows, prepared, 1000 a batch", scenario.Load.Words())
+	require.InDelta(t, 1000, scenario.Load.OfferedRate(), 0)
+	require.Equal(t, Objective{Metric: "commit_p99_ns", Op: "<", Limit: 1_000_000, Unit: "ns"}, scenario.Objectives[0])
+	require.Equal(t, "records/s", scenario.Objectives[1].Unit)
+	config := scenario.Load.EngineConfig()
+	require.Len(t, config.Endpoints, 2)
+	require.Equal(t, time.Second, config.Phases[0].Duration)
+}
+
+func TestErrorsNameFileLineAndSuggestion(t *testing.T) {
+	replace := func(old, replacement string) string {
+		require.Contains(t, valid, old)
+		return strings.Replace(valid, old, replacement, 1)
+	}
+	tests := []struct{ name, text, want string }{
+		{"unknown key at the top", replace("load:", "lod: {}\nload:"), `mine.yaml:3: unknown key "lod"; did you mean "load"?`},
+		{"unknown key inside", replace("  endpoints: 2", "  endponts: 2"), `mine.yaml:4: unknown key "endponts"; did you mean "endpoints"?`},
+		{"unknown key in a list", replace("{duration: 1s,", "{duraton: 1s,"), `mine.yaml:6: unknown key "duraton"; did you mean "duration"?`},
+		{"nothing near", replace("  endpoints: 2", "  colour: blue"), `mine.yaml:4: unknown key "colour"`},
+		{"wrong type", replace("endpoints: 2", "endpoints: two"), `mine.yaml:4: load.endpoints: got string, want integer`},
+		{"bad duration", replace("duration: 1s", "duration: 1 second"), `mine.yaml:6: load.phases.0.duration`},
+		{"bad limit", replace("limit: 1ms", "limit: fast"), `mine.yaml:8: objectives.0.limit must be a number or a duration`},
+		{"bad op", replace(`op: ">="`, `op: "=>"`), `mine.yaml:9: objectives.1.op is "=>", must be one of <, <=, ==, >=, >`},
+		{"unknown metric", replace("commit_p99_ns", "comit_p99_ns"), `mine.yaml:8: unknown metric "comit_p99_ns"; did you mean "commit_p99_ns"?`},
+		{"wrong unit", replace("unit: ns", "unit: ms"), `mine.yaml:8: the unit of commit_p99_ns is "ns"`},
+		{"name of another file", replace("name: mine", "name: other"), `mine.yaml:1: name is "other", the file is mine.yaml`},
+		{"missing part", replace("description: Mine.\n", ""), `mine.yaml:1: the scenario: missing property 'description'`},
+		{"only a warm-up", replace("{duration: 1s,", "{duration: 1s, warm_up: true,"), `mine.yaml:3: no phase is measured`},
+		{"impossible load", replace("  endpoints: 2", "  endpoints: 2\n  connections: 20000"), `mine.yaml:3: engine: 20000 producers`},
+		{"duplicate key", replace("  endpoints: 2", "  endpoints: 2\n  endpoints: 3"), `mine.yaml:5: `},
+		{"no YAML", "name: [", `mine.yaml:1: `},
+		{"empty", "", `mine.yaml:1: must hold one YAML document`},
+		{"restart of a running server", valid + "actions:\n  - {at: 1s, do: restart}\n", `mine.yaml:11: restart is not possible here: the server is running`},
+		{"left stopped", valid + "actions:\n  - {at: 1s, do: kill}\n", `mine.yaml:10: the last action leaves the server stopped`},
+		{"disordered", valid + "actions:\n  - {at: 2s, do: kill}\n  - {at: 1s, do: restart}\n", `mine.yaml:12: actions must be in the order`},
+		{"replay of nothing", replace("  endpoints: 2", "  client: live\n  replay: {file: absent.csv}"), `mine.yaml:5: stat absent.csv`},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			_, err := loadText(t, test.text)
+			require.ErrorContains(t, err, test.want)
+		})
+	}
+}
+
+func TestAllProblemsAreReportedAtOnceInTheOrderOfLines(t *testing.T) {
+	text := strings.NewReplacer("endpoints: 2", "endponts: 2", "description:", "descripton:").Replace(valid)
+	_, err := loadText(t, text)
+	require.Error(t, err)
+	lines := strings.Split(err.Error(), "\n")
+	require.Len(t, lines, 3)
+	require.Contains(t, lines[0], "mine.yaml:1: the scenario: missing property 'description'")
+	require.Contains(t, lines[1], `mine.yaml:2: unknown key "descripton"`)
+	require.Contains(t, lines[2], `mine.yaml:4: unknown key "endponts"`)
+}
+
+func TestMissingFile(t *testing.T) {
+	_, err := LoadFile(filepath.Join(t.TempDir(), "absent.yaml"))
+	require.ErrorIs(t, err, os.ErrNotExist)
+}
+
+func TestCopyRecording(t *testing.T) {
+	scenario, err := Shipped("replay-recorded")
+	require.NoError(t, err)
+	path, err := scenario.CopyRecording(t.TempDir())
+	require.NoError(t, err)
+	content, err := os.ReadFile(path)
+	require.NoError(t, err)
+	for line := range strings.Lines(string(content)) {
+		var row map[string]any
+		require.NoError(t, json.Unmarshal([]byte(line), &row))
+		require.Contains(t, row, scenario.Load.Replay.TimestampColumn)
+		require.Contains(t, row, scenario.Load.Replay.EndpointColumn)
+	}
+}
+
+func TestEditDistance(t *testing.T) {
+	for _, test := range []struct {
+		a, b string
+		want int
+	}{{"", "abc", 3}, {"kitten", "sitting", 3}, {"load", "load", 0}, {"lod", "load", 1}} {
+		require.Equal(t, test.want, editDistance(test.a, test.b), "%s %s", test.a, test.b)
+	}
+}
