@@ -1,9 +1,13 @@
 package wal
 
 import (
-	"context"
 	"errors"
 	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ingestor-project/ingestor/ingestor/internal/vfs"
 )
 
 // LSN, the log sequence number, counts records from 1. A frame of n records takes n of them.
@@ -51,6 +55,8 @@ var (
 	ErrTruncated = errors.New("wal: records were truncated")
 	// ErrClosed is returned after Close.
 	ErrClosed = errors.New("wal: closed")
+
+	errNoRecords = errors.New("wal: entry without records")
 )
 
 // CorruptionError says that the log is damaged in a way that a crash cannot explain, so that records which were durable
@@ -68,45 +74,150 @@ func (e *CorruptionError) Error() string {
 }
 
 // WAL is an open log. One goroutine at a time may call Append, Sync, MarkDurable and Close; all other methods may be called
-// by any goroutine at any time.
-type WAL struct{}
+// by any goroutine at any time before Close.
+type WAL struct {
+	opt     Options
+	id      [16]byte
+	direct  int // vfs.Direct or 0
+	budget  *budget
+	spares  *spares
+	metrics *metrics
 
-// Open opens the log in opt.Dir, or makes a new one.
-func Open(ctx context.Context, opt Options) (*WAL, error) { return nil, errors.ErrUnsupported }
+	// Of the goroutine that appends. file is that of the newest segment; nil until this WAL has begun one, because nothing
+	// is ever added to a segment that was recovered. unproven is set while the last group has no frame after it.
+	group    *group
+	file     vfs.File
+	unproven bool
 
-// ID is the log's random identity. It is in every segment and stays the same for as long as the log exists.
-func (w *WAL) ID() [16]byte { return [16]byte{} }
+	next     atomic.Uint64
+	durable  atomic.Uint64
+	closed   atomic.Bool
+	poisoned atomic.Pointer[error]
 
-// FirstLSN is the lowest LSN that the log may still hold.
-func (w *WAL) FirstLSN() LSN { return 0 }
-
-// NextLSN is the LSN that the next entry's first record will get.
-func (w *WAL) NextLSN() LSN { return 0 }
-
-// DurableLSN is the highest LSN that is durable; 0 before the first.
-func (w *WAL) DurableLSN() LSN { return 0 }
-
-// SizeBytes is the size of all segments on disk, spare ones not counted.
-func (w *WAL) SizeBytes() int64 { return 0 }
-
-// Append adds an entry to the current group and returns its first LSN. Nothing is written before Sync. It allocates nothing.
-// Errors: ErrGroupFull, ErrTooLarge, ErrPoisoned, ErrClosed.
-func (w *WAL) Append(e Entry) (first LSN, err error) { return 0, errors.ErrUnsupported }
-
-// Sync writes the current group and makes it durable: after nil, everything appended before is. ErrNoSpace drops the group
-// and is the only failure after which writing may go on; any other one poisons the WAL for good.
-func (w *WAL) Sync() error { return errors.ErrUnsupported }
-
-// MarkDurable writes proof that the last group was synced, for idle times.
-func (w *WAL) MarkDurable() error { return errors.ErrUnsupported }
-
-// Replay calls fn for every durable frame whose last LSN is at least from, in order.
-func (w *WAL) Replay(ctx context.Context, from LSN, fn func(Frame) error) error {
-	return errors.ErrUnsupported
+	truncating sync.Mutex // serialises TruncateBelow; taken before mu
+	mu         sync.Mutex
+	segments   []*segment // ascending, without a gap; never empty once open
 }
 
-// TruncateBelow drops the segments in which every LSN is below lsn.
-func (w *WAL) TruncateBelow(lsn LSN) error { return errors.ErrUnsupported }
+// ID is the log's random identity. It is in every segment and stays the same for as long as the log exists.
+func (w *WAL) ID() [16]byte { return w.id }
 
-// Close seals the log and releases everything.
-func (w *WAL) Close() error { return errors.ErrUnsupported }
+// FirstLSN is the lowest LSN that the log may still hold.
+func (w *WAL) FirstLSN() LSN {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.segments[0].header.first
+}
+
+// NextLSN is the LSN that the next entry's first record will get.
+func (w *WAL) NextLSN() LSN { return w.next.Load() }
+
+// DurableLSN is the highest LSN that is durable, or was found or declared to be by Open; 0 before the first.
+func (w *WAL) DurableLSN() LSN { return w.durable.Load() }
+
+// SizeBytes is the size of all segments on disk, spare ones not counted.
+func (w *WAL) SizeBytes() int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var sum int64
+	for _, s := range w.segments {
+		sum += s.sizeBytes
+	}
+	return sum
+}
+
+// Append adds an entry to the current group and returns its first LSN. Nothing is written before Sync. It copies the
+// payload and allocates nothing. After an error nothing was added: ErrGroupFull, ErrTooLarge, ErrPoisoned, ErrClosed.
+func (w *WAL) Append(e Entry) (first LSN, err error) {
+	if err := w.usable(); err != nil {
+		return 0, err
+	}
+	if e.Records == 0 {
+		return 0, errNoRecords
+	}
+	first = w.next.Load()
+	if err := w.group.add(kindRecords, first, e.Records, e.Parts); err != nil {
+		return 0, err
+	}
+	w.next.Store(first + LSN(e.Records))
+	return first, nil
+}
+
+// Sync writes the current group and makes it durable: one write, one fdatasync. After nil, everything appended before is
+// durable. ErrNoSpace means that nothing was written: the group is dropped, its LSNs are given out again, and writing may
+// go on. Any other failure poisons the WAL for good, and whether the group is durable is unknown.
+func (w *WAL) Sync() error {
+	if err := w.usable(); err != nil {
+		return err
+	}
+	if w.group.frames == 0 {
+		return nil
+	}
+	var stats GroupStats
+	if w.file == nil || !w.fits(w.group.paddedBytes()) {
+		began := time.Now()
+		if err := w.roll(); err != nil {
+			w.discard()
+			return err
+		}
+		stats.Roll = time.Since(began)
+	}
+	if err := w.writeGroup(&stats); err != nil {
+		return err
+	}
+	w.unproven = true
+	w.opt.OnGroup(stats)
+	return nil
+}
+
+// MarkDurable writes a frame without records which proves that the last group was synced. Without it, damage to the last
+// group of a log that then stands idle looks like a write that a power cut tore, and is cut off instead of refused. It is
+// meant for idle times, costs what a small group costs, and does nothing where the proof exists, entries wait for Sync, or
+// the segment is full. A failure poisons the WAL.
+func (w *WAL) MarkDurable() error {
+	if err := w.usable(); err != nil {
+		return err
+	}
+	if !w.unproven || w.group.frames > 0 || !w.fits(vfs.BlockBytes) {
+		return nil
+	}
+	return w.mark(kindMarker)
+}
+
+// Close drops what was appended but not synced, seals the segment, waits for the goroutine and closes all files. The caller
+// ends all other calls first. A poisoned WAL is closed without the seal.
+func (w *WAL) Close() error {
+	if w.closed.Swap(true) {
+		return ErrClosed
+	}
+	w.spares.stop()
+	w.metrics.unregister()
+	if w.file == nil {
+		return nil
+	}
+	w.discard()
+	var err error
+	if w.poisoned.Load() == nil {
+		err = w.mark(kindSeal)
+	}
+	return errors.Join(err, w.file.Close())
+}
+
+// usable says why nothing may be written; nil where it may.
+func (w *WAL) usable() error {
+	if p := w.poisoned.Load(); p != nil {
+		return *p
+	}
+	if w.closed.Load() {
+		return ErrClosed
+	}
+	return nil
+}
+
+// poison makes every later write fail and returns the error to fail with.
+func (w *WAL) poison(cause error) error {
+	err := fmt.Errorf("%w: %w", ErrPoisoned, cause)
+	w.poisoned.CompareAndSwap(nil, &err)
+	w.opt.Logger.Error("wal_poisoned", "error", cause)
+	return err
+}

@@ -1,0 +1,226 @@
+package wal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"github.com/ingestor-project/ingestor/ingestor/internal/vfs"
+)
+
+// Recovery decides, from the files alone, what the log holds. It changes nothing, so it may be cut short and run again, and
+// what it decided stays decided: a new segment names the LSN and checksum at which its predecessor was found to end.
+//
+//	names without a gap ─> headers chain to each other ─> every segment but the newest: valid frames up to the end
+//	that its successor names ─> the newest: valid frames up to the first bad one, which is either
+//	  a torn tail   nothing after it proves that it had been synced: the group that was in flight; it is cut
+//	  corruption    a later frame proves that: the log is refused
+
+// listing is what a log's directory holds.
+type listing struct {
+	segments []uint64 // ids, ascending
+	spares   []string // names
+	repair   bool     // an unfinished repair is there
+}
+
+func listDir(fsys vfs.FS, dir string) (listing, error) {
+	var l listing
+	names, err := fsys.List(dir)
+	if err != nil {
+		return l, fmt.Errorf("wal: list: %w", err)
+	}
+	for _, name := range names {
+		if id, ok := parseSegmentName(name); ok {
+			l.segments = append(l.segments, id)
+			continue
+		}
+		switch {
+		case name == repairDirName:
+			l.repair = true
+		case isSpareName(name):
+			l.spares = append(l.spares, name)
+		}
+	}
+	slices.Sort(l.segments)
+	return l, nil
+}
+
+// syncAll makes every segment and the directory durable, so that nothing is handed out that a power cut could take back.
+func syncAll(fsys vfs.FS, dir string, ids []uint64) error {
+	for _, id := range ids {
+		f, err := fsys.OpenFile(filepath.Join(dir, segmentName(id)), os.O_RDWR, 0)
+		if err == nil {
+			err = errors.Join(f.Sync(), f.Close())
+		}
+		if err != nil {
+			return fmt.Errorf("wal: sync before replay: %w", err)
+		}
+	}
+	for _, d := range []string{dir, filepath.Dir(dir)} {
+		if err := fsys.SyncDir(d); err != nil {
+			return fmt.Errorf("wal: sync before replay: %w", err)
+		}
+	}
+	return nil
+}
+
+// scanner reads a log and checks it.
+type scanner struct {
+	fs     vfs.FS
+	dir    string
+	cursor cursor
+	// visit, when set, sees every valid frame of the log.
+	visit func(*segment, frameHeader, int64)
+	// tornBytes is how far the frames of the group that was torn reach beyond the end.
+	tornBytes int64
+}
+
+// scan reads all segments. The error is a *CorruptionError where the log is damaged; the segments read so far are returned
+// with it.
+func (s *scanner) scan(ctx context.Context, ids []uint64) ([]*segment, error) {
+	segments := make([]*segment, 0, len(ids))
+	for _, id := range ids {
+		seg, err := s.header(id)
+		if err != nil {
+			return segments, err
+		}
+		if len(segments) > 0 {
+			err = follows(segments[len(segments)-1], seg)
+		}
+		if err != nil {
+			return segments, err
+		}
+		segments = append(segments, seg)
+	}
+	for i, seg := range segments {
+		var end *tail
+		if i+1 < len(segments) {
+			end = &segments[i+1].header.prev
+		}
+		if err := s.frames(ctx, seg, end); err != nil {
+			return segments[:i], err
+		}
+	}
+	return segments, nil
+}
+
+// header reads a segment's header.
+func (s *scanner) header(id uint64) (*segment, error) {
+	seg := &segment{path: filepath.Join(s.dir, segmentName(id))}
+	f, err := s.fs.OpenFile(seg.path, os.O_RDONLY, 0)
+	if err != nil {
+		return nil, fmt.Errorf("wal: open segment: %w", err)
+	}
+	seg.sizeBytes, err = f.SizeBytes()
+	if err == nil {
+		var b [segmentHeaderBytes]byte
+		var n int
+		if n, err = readFull(f, b[:], 0); err == nil {
+			if bad := seg.header.decode(b[:n]); bad != nil {
+				err = seg.corrupt(0, bad.Error())
+			}
+		}
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return nil, err
+	}
+	if seg.header.id != id {
+		return nil, seg.corrupt(0, fmt.Sprintf("header is that of segment %d", seg.header.id))
+	}
+	seg.last, seg.checksum, seg.endBytes = seg.header.first-1, seg.header.checksum, segmentHeaderBytes
+	return seg, nil
+}
+
+// follows checks that seg was begun after prev, in the same log.
+func follows(prev, seg *segment) error {
+	switch {
+	case seg.header.id != prev.header.id+1:
+		return seg.corrupt(0, fmt.Sprintf("segment %d before it is missing", seg.header.id-1))
+	case seg.header.wal != prev.header.wal:
+		return seg.corrupt(0, "segment of another log")
+	case seg.header.prev.segment != prev.header.id:
+		return seg.corrupt(0, fmt.Sprintf("header names %d as the segment before it", seg.header.prev.segment))
+	}
+	return nil
+}
+
+// frames reads a segment up to its end: the one that its successor names, or, in the newest, the one that it finds.
+func (s *scanner) frames(ctx context.Context, seg *segment, end *tail) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	f, err := s.fs.OpenFile(seg.path, os.O_RDONLY, 0)
+	if err != nil {
+		return fmt.Errorf("wal: open segment: %w", err)
+	}
+	c := &s.cursor
+	c.reset(f, seg.header)
+	if end == nil {
+		err = s.newest(seg)
+	} else {
+		err = s.upTo(seg, *end)
+	}
+	seg.last, seg.checksum, seg.endBytes = c.last, c.chain, c.offset
+	seg.frames, seg.sealed = c.frames, c.sealed
+	return errors.Join(err, f.Close())
+}
+
+// upTo reads a segment that has a successor.
+func (s *scanner) upTo(seg *segment, end tail) error {
+	c := &s.cursor
+	for c.last != end.last || c.chain != end.checksum {
+		at := c.offset
+		h, _, err := c.next()
+		if bad, ok := errors.AsType[*badFrame](err); ok {
+			return seg.corrupt(at, fmt.Sprintf("%s, but the next segment says that this one ends at LSN %d", bad.reason, end.last))
+		}
+		if err != nil {
+			return fmt.Errorf("wal: read segment %s: %w", seg.name(), err)
+		}
+		s.visited(seg, h, at)
+	}
+	return nil
+}
+
+// newest reads the segment that has no successor and judges what ends it.
+func (s *scanner) newest(seg *segment) error {
+	if seg.sizeBytes != seg.header.sizeBytes {
+		return seg.corrupt(seg.sizeBytes, fmt.Sprintf("file of %d bytes was cut or grown", seg.header.sizeBytes))
+	}
+	c := &s.cursor
+	for {
+		at := c.offset
+		h, _, err := c.next()
+		if bad, ok := errors.AsType[*badFrame](err); ok {
+			return s.judge(seg, bad)
+		}
+		if err != nil {
+			return fmt.Errorf("wal: read segment %s: %w", seg.name(), err)
+		}
+		s.visited(seg, h, at)
+	}
+}
+
+// judge decides whether the bad frame at the cursor is the torn end of the group that was in flight. It is, unless a frame
+// of this use of the file, further on, says otherwise: that it belongs to a later group, which was written only after this
+// one had been synced, or that it lies where the group in flight cannot reach.
+func (s *scanner) judge(seg *segment, bad *badFrame) error {
+	c := &s.cursor
+	return c.window.search(seg.header.id, &seg.header.epoch, c.offset, seg.sizeBytes, func(at found, _ []byte) error {
+		if at.header.groupOffset == uint64(c.group) && at.offset < c.group+seg.header.maxGroupBytes && !c.sealed {
+			s.tornBytes = at.offset + int64(frameBytes(int(at.header.payloadBytes))) - c.offset
+			return nil
+		}
+		return seg.corrupt(c.offset, fmt.Sprintf("%s, but the frame at byte %d (LSN %d) shows that this place had been synced",
+			bad.reason, at.offset, at.header.first))
+	})
+}
+
+func (s *scanner) visited(seg *segment, h frameHeader, offset int64) {
+	if s.visit != nil {
+		s.visit(seg, h, offset)
+	}
+}

@@ -1,0 +1,3 @@
+package wal
+
+const repairDirName = "repair.tmp"
