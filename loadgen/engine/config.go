@@ -194,8 +194,9 @@ func (c *Config) validateLoad() error {
 		return errors.New("engine: skew must not be negative")
 	case c.Script != nil && (c.Client != Live || c.Method == Metrics):
 		return errors.New("engine: a script needs the live client and a method for records")
-	case c.Method == Metrics && c.BatchRecords > maxMetricsInRequest:
-		return fmt.Errorf("engine: at most %d metrics fit a request", maxMetricsInRequest)
+	case c.Method == Metrics && (c.BatchRecords > record.MaxMetricRecords || c.FirstProducer+producers > record.MaxMetricProducers):
+		return fmt.Errorf("engine: at most %d metrics in a request and %d producers can be told apart",
+			record.MaxMetricRecords, record.MaxMetricProducers)
 	}
 	return nil
 }
