@@ -1,0 +1,120 @@
+package results
+
+import (
+	"bytes"
+	"encoding/xml"
+	"errors"
+	"io"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// keepReports names a directory that the test writes its pages to, for a look in a browser.
+const keepReports = "RESULTS_TEST_KEEP"
+
+func TestHTMLIsWellFormedAndSelfContained(t *testing.T) {
+	for name, factor := range map[string]float64{"pass": 1, "fail": 4} {
+		result := sampleResult(t, factor)
+		var page bytes.Buffer
+		require.NoError(t, WriteHTML(&page, result))
+		if dir := os.Getenv(keepReports); dir != "" {
+			require.NoError(t, os.WriteFile(dir+"/"+name+".html", page.Bytes(), 0o644))
+		}
+		requireWellFormed(t, page.Bytes())
+		require.NotRegexp(t, regexp.MustCompile(`(?i)https?://|src=|@import|url\(|<script`), page.String(), "nothing comes from elsewhere")
+		require.Contains(t, page.String(), "prefers-color-scheme: dark")
+		require.Contains(t, page.String(), "&lt;angle brackets&gt; &amp; an ampersand")
+		require.Equal(t, 2*5, strings.Count(page.String(), "<svg "), "percentiles, dots and three timelines for each scenario")
+		require.Equal(t, 12+2, strings.Count(page.String(), `<circle class="dot`), "a dot for each repetition and objective with a limit")
+		require.NotContains(t, page.String(), "NaN")
+	}
+}
+
+// requireWellFormed holds the page to XML's rules, apart from the doctype.
+func requireWellFormed(t *testing.T, page []byte) {
+	t.Helper()
+	decoder := xml.NewDecoder(bytes.NewReader(page))
+	decoder.Entity = xml.HTMLEntity
+	for {
+		_, err := decoder.Token()
+		if errors.Is(err, io.EOF) {
+			return
+		}
+		require.NoError(t, err)
+	}
+}
+
+func TestHTMLOfAnInterruptedRun(t *testing.T) {
+	result := &Result{Scenarios: []Scenario{{Name: "s", Objectives: []Objective{{Metric: "commit_p99_ns", Unit: "ns", Op: "<", Limit: 1}}}}}
+	JudgeScenario(&result.Scenarios[0])
+	JudgeRun(result, true)
+	var page bytes.Buffer
+	require.NoError(t, WriteHTML(&page, result))
+	requireWellFormed(t, page.Bytes())
+	require.Contains(t, page.String(), "Interrupted")
+}
+
+func TestMarkdown(t *testing.T) {
+	var page bytes.Buffer
+	require.NoError(t, WriteMarkdown(&page, sampleResult(t, 1)))
+	for _, want := range []string{
+		"# PASS\n\nAll 6 objectives met; 61600000 acked records read back, each stored exactly once. Skipped: metrics-timescale.",
+		"| ingest-1m | `commit_p99_ns` | 0.60 ms (0.60 ms to 0.60 ms) | < 1 ms | +40 % | **PASS** | wal_synced | stream, rows, prepared, 1000 a batch |",
+		"| metrics-timescale | no PostgreSQL on this machine | | | | SKIPPED | | |",
+		"fdatasync of 4 KiB p50 98.0 us p99 0.41 ms",
+		"bin/bench run scenarios/ingest-1m.yaml",
+	} {
+		require.Contains(t, page.String(), want)
+	}
+}
+
+func TestTableNamesAckLevelAndDiskBesideTheRate(t *testing.T) {
+	var table bytes.Buffer
+	require.NoError(t, WriteTable(&table, sampleResult(t, 4)))
+	require.Regexp(t, `ingest-1m +acked_records_per_second +275.0k records/s.* +>= 1.00M records/s +FAIL +wal_synced +stream`, table.String())
+	require.Contains(t, table.String(), "fdatasync of 4 KiB p50 98.0 us p99 0.41 ms")
+	require.Contains(t, table.String(), "FAIL: Failed: ingest-1m, smoke.")
+}
+
+func TestCompareFindsAChangeAndItsDirection(t *testing.T) {
+	comparison := Compare(sampleResult(t, 1), sampleResult(t, 1.5), false)
+	require.Empty(t, comparison.Differences)
+	require.Len(t, comparison.Changes, 4, "the objectives with a direction, for both scenarios")
+	byName := map[string]Change{}
+	for _, change := range comparison.Changes {
+		byName[change.Scenario+" "+change.Metric] = change
+	}
+	commit := byName["ingest-1m commit_p99_ns"]
+	require.True(t, commit.Significant)
+	require.Equal(t, -1, commit.Better)
+	require.InDelta(t, 50, commit.ChangePct, 0.1)
+	require.Less(t, commit.P, 0.05)
+	require.Equal(t, -1, byName["ingest-1m acked_records_per_second"].Better)
+	require.False(t, byName["smoke commit_p99_ns"].Significant, "one repetition shows nothing")
+	require.NotEmpty(t, comparison.Notes)
+
+	better := Compare(sampleResult(t, 1.5), sampleResult(t, 1), false)
+	require.Equal(t, 1, better.Changes[0].Better)
+}
+
+func TestCompareOfEqualRuns(t *testing.T) {
+	for _, change := range Compare(sampleResult(t, 1), sampleResult(t, 1), true).Changes {
+		require.Zero(t, change.Better, change.Metric)
+	}
+}
+
+func TestComparisonStartsWithTheEnvironment(t *testing.T) {
+	base, contender := sampleResult(t, 1), sampleResult(t, 1)
+	contender.Env.Kernel, contender.Env.Commit = "7.0", "another"
+	contender.Scenarios[1].Name = "renamed"
+	comparison := Compare(base, contender, false)
+	require.Equal(t, []Difference{{"kernel", "6.1.0", "7.0"}}, comparison.Differences)
+	require.Equal(t, []string{"smoke (base)", "renamed (contender)"}, comparison.OnlyIn)
+	var text bytes.Buffer
+	require.NoError(t, WriteComparison(&text, comparison))
+	require.True(t, strings.HasPrefix(text.String(), "ENVIRONMENT"), text.String())
+}

@@ -1,0 +1,85 @@
+package results
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/stretchr/testify/require"
+)
+
+// sampleResult is a judged run of two scenarios and a skipped one. factor scales latencies and divides rates.
+func sampleResult(t *testing.T, factor float64) *Result {
+	t.Helper()
+	result := &Result{
+		SchemaVersion: SchemaVersion,
+		StartedAt:     time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC),
+		DurationNanos: int64(42 * time.Second),
+		Command:       []string{"bin/bench", "run", "scenarios/ingest-1m.yaml"},
+		Env: Environment{
+			OS: "Debian GNU/Linux 12 (bookworm)", Kernel: "6.1.0", CPUModel: "Test CPU @ 2.50GHz", Cores: 2, MemoryBytes: 8 << 30,
+			FileSystem: "ext4", Device: "/dev/vda1", GoVersion: "go1.26.0", Commit: "0123456789abcdef0123456789abcdef01234567",
+			ServerVersion: "dev", FdatasyncP50Nanos: 98_000, FdatasyncP99Nanos: 412_000, StealPct: 0.4,
+		},
+		Scenarios: []Scenario{
+			sampleScenario(t, "ingest-1m", 6, factor),
+			sampleScenario(t, "smoke", 1, factor),
+			{Name: "metrics-timescale", State: Skipped, Reasons: []string{"no PostgreSQL on this machine"}, Objectives: []Objective{}, Repetitions: []Repetition{}},
+		},
+	}
+	for i := range result.Scenarios {
+		JudgeScenario(&result.Scenarios[i])
+	}
+	JudgeRun(result, false)
+	return result
+}
+
+func sampleScenario(t *testing.T, name string, repetitions int, factor float64) Scenario {
+	t.Helper()
+	scenario := Scenario{
+		Name: name, Description: "A run made up for tests, with <angle brackets> & an ampersand.", File: "scenarios/" + name + ".yaml",
+		AckLevel: "wal_synced", Client: "stream, rows, prepared, 1000 a batch", OfferedRate: 1.1e6,
+		Objectives: []Objective{
+			{Metric: "acked_records_per_second", Unit: "records/s", Op: ">=", Limit: 1e6},
+			{Metric: "commit_p99_ns", Unit: "ns", Op: "<", Limit: 1e6},
+			{Metric: "missing_records", Unit: "records", Op: "==", Limit: 0},
+		},
+	}
+	random := rand.New(rand.NewPCG(1, 2))
+	for i := range repetitions {
+		commit := histogramAround(t, random, 180_000*factor)
+		response := histogramAround(t, random, 450_000*factor)
+		repetition := Repetition{
+			Index: i, DurationNanos: int64(8 * time.Second), StealPct: 0.4,
+			Metrics: map[string]float64{
+				"acked_records_per_second": 1.09e6/factor + float64(1000*i),
+				"commit_p99_ns":            600_000*factor + float64(i),
+				"response_p99_ns":          2_400_000*factor + float64(i),
+				"missing_records":          0,
+			},
+			Verify:     Verify{Checked: true, Acked: 8_800_000},
+			Histograms: map[string]Histogram{"server_commit": commit, "client_response": response},
+		}
+		for second := range 11 {
+			repetition.Timeline = append(repetition.Timeline, Sample{
+				ElapsedNanos: int64(second+1) * int64(time.Second), AckedRate: 1.1e6/factor + random.NormFloat64()*20_000,
+				ResponseP99Nanos: int64(2_400_000 * factor * (0.8 + 0.4*random.Float64())),
+				ServerCPUPct:     90 + 10*random.Float64(), ServerRSSBytes: 300 << 20,
+			})
+		}
+		scenario.Repetitions = append(scenario.Repetitions, repetition)
+	}
+	return scenario
+}
+
+func histogramAround(t *testing.T, random *rand.Rand, medianNanos float64) Histogram {
+	t.Helper()
+	h := hdrhistogram.New(1, int64(time.Minute), 3)
+	for range 20_000 {
+		require.NoError(t, h.RecordValue(int64(medianNanos*(0.6+0.4*random.ExpFloat64()))))
+	}
+	encoded, err := NewHistogram(h)
+	require.NoError(t, err)
+	return encoded
+}
