@@ -80,6 +80,9 @@ func (db *Database) Prepare(ctx context.Context) error {
 	if err := db.migrate(ctx); err != nil {
 		return fmt.Errorf("timescale: migrate: %w", err)
 	}
+	if err := db.purge(ctx); err != nil {
+		return fmt.Errorf("timescale: remove old checkpoints: %w", err)
+	}
 	features, err := db.detect(ctx)
 	if err != nil {
 		return fmt.Errorf("timescale: detect features: %w", err)
@@ -87,6 +90,12 @@ func (db *Database) Prepare(ctx context.Context) error {
 	db.features, db.prepared = features, true
 	db.log(features)
 	return nil
+}
+
+// purge removes the checkpoints of metric writers that were killed before they could do it.
+func (db *Database) purge(ctx context.Context) error {
+	_, err := db.pool.Exec(ctx, `DELETE FROM ingestor.metric_checkpoints WHERE updated_at < now() - interval '30 days'`)
+	return err
 }
 
 // Features returns what Prepare found; false before its first success.
