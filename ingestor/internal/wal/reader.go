@@ -22,10 +22,11 @@ func readFull(f io.ReaderAt, b []byte, offset int64) (n int, err error) {
 	return n, err
 }
 
-// window is a moving view of a file that is read from its beginning to its end. Its memory is windowBytes, or the largest
-// view asked for.
+// window is a moving view of a file that is read from its beginning to its end. Its memory is windowBytes, or the file's size
+// where that is less, or the largest view asked for.
 type window struct {
 	f      io.ReaderAt
+	size   int64  // of the file
 	buf    []byte // what is in view
 	offset int64  // of buf[0] in the file
 	mem    []byte
@@ -50,7 +51,7 @@ func (w *window) load(offset int64, n int) error {
 	}
 	mem := w.mem
 	if len(mem) < n {
-		mem = make([]byte, max(n, windowBytes))
+		mem = make([]byte, max(int64(n), min(windowBytes, w.size)))
 	}
 	copy(mem, w.buf[len(w.buf)-kept:])
 	w.mem, w.offset, w.buf = mem, offset, mem[:kept]
@@ -59,8 +60,8 @@ func (w *window) load(offset int64, n int) error {
 	return err
 }
 
-// reset points the window at another file.
-func (w *window) reset(f io.ReaderAt) { w.f, w.buf, w.offset = f, nil, 0 }
+// reset points the window at another file, of the given size.
+func (w *window) reset(f io.ReaderAt, size int64) { w.f, w.size, w.buf, w.offset = f, size, nil, 0 }
 
 // badFrame says why there is no valid frame where the cursor stands.
 type badFrame struct{ reason string }
@@ -81,7 +82,7 @@ type cursor struct {
 
 // reset points the cursor at the first frame of a segment.
 func (c *cursor) reset(f vfs.File, h segmentHeader) {
-	c.window.reset(f)
+	c.window.reset(f, h.sizeBytes)
 	c.header, c.offset, c.group = h, segmentHeaderBytes, segmentHeaderBytes
 	c.last, c.chain, c.frames, c.sealed = h.first-1, h.checksum, 0, false
 }
