@@ -75,7 +75,7 @@ func FormatValue(value float64, unit string) string {
 	case "ns":
 		return formatNanos(value)
 	case "%":
-		return fmt.Sprintf("%.1f %%", value)
+		return fmt.Sprintf("%.1f%%", value)
 	case "ratio":
 		return fmt.Sprintf("%.3f", value)
 	case "code":

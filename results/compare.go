@@ -165,7 +165,7 @@ func WriteComparison(w io.Writer, c Comparison) error {
 	for _, change := range c.Changes {
 		pct := "n/a"
 		if !math.IsNaN(change.ChangePct) {
-			pct = fmt.Sprintf("%+.1f %%", change.ChangePct)
+			pct = fmt.Sprintf("%+.1f%%", change.ChangePct)
 		}
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%.3f\t%d+%d\t%s\n", change.Scenario, change.Metric,
 			FormatValue(change.Base, change.Unit), FormatValue(change.Contender, change.Unit), pct,

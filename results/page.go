@@ -6,6 +6,7 @@ import (
 	"html/template"
 	"io"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -182,12 +183,13 @@ func timelinePlots(s *Scenario) []plot {
 	}
 	x := linearAxis(end, "seconds", func(v float64) string { return fmt.Sprintf("%g", v) })
 	x.high = end
+	x.ticks = slices.DeleteFunc(x.ticks, func(t tick) bool { return t.at > end })
 	which := fmt.Sprintf(" over time, repetition %d", repetition.Index+1)
 	plots := []plot{{"Rate" + which, linePlot("Rate over time", x, linearAxis(rateHigh, "", formatCount), []series{rate})}}
 	if high > 0 {
 		plots = append(plots, plot{"Latency" + which, linePlot("Latency over time", x, decadeAxis(low, high), []series{latency})})
 	}
-	percent := func(v float64) string { return fmt.Sprintf("%g %%", v) }
+	percent := func(v float64) string { return fmt.Sprintf("%g%%", v) }
 	return append(plots, plot{"CPU" + which, linePlot("CPU over time", x, linearAxis(cpuHigh, "", percent), []series{cpu})})
 }
 

@@ -70,7 +70,7 @@ func TestFormatValue(t *testing.T) {
 	}{
 		{812, "ns", "812 ns"}, {45_600, "ns", "45.6 us"}, {1_000_000, "ns", "1 ms"}, {850_000, "ns", "0.85 ms"}, {2.5e9, "ns", "2.50 s"},
 		{1_100_000, "records/s", "1.10M records/s"}, {26_040, "records/s", "26.0k records/s"}, {0, "records", "0 records"},
-		{3.25, "%", "3.2 %"}, {0.987, "ratio", "0.987"}, {1 << 20, "bytes", "1.0 MiB"}, {0, "code", "0"}, {17, "bytes", "17 B"},
+		{3.25, "%", "3.2%"}, {0.987, "ratio", "0.987"}, {1 << 20, "bytes", "1.0 MiB"}, {0, "code", "0"}, {17, "bytes", "17 B"},
 	} {
 		require.Equal(t, test.want, FormatValue(test.value, test.unit))
 	}

@@ -22,10 +22,14 @@ func (o Objective) Figure() string {
 		return "none"
 	}
 	figure := FormatValue(*o.Median, o.Unit)
-	if o.Low != nil && o.High != nil && *o.Low != *o.High {
-		figure += fmt.Sprintf(" (%s to %s)", FormatValue(*o.Low, o.Unit), FormatValue(*o.High, o.Unit))
+	if o.Low == nil || o.High == nil {
+		return figure
 	}
-	return figure
+	low, high := FormatValue(*o.Low, o.Unit), FormatValue(*o.High, o.Unit)
+	if low == high {
+		return figure
+	}
+	return figure + " [" + strings.TrimSuffix(low, " "+o.Unit) + " to " + strings.TrimSuffix(high, " "+o.Unit) + "]"
 }
 
 // Margin is how far the median is from the limit on the good side, in percent of the limit; empty where that has no meaning.
@@ -40,7 +44,7 @@ func (o Objective) Margin() string {
 	if o.Op == "==" {
 		return ""
 	}
-	return fmt.Sprintf("%+.0f %%", margin)
+	return fmt.Sprintf("%+.0f%%", margin)
 }
 
 // WriteTable prints the objectives with figure, limit and state, and below it what every rate must be read with.
@@ -80,7 +84,7 @@ func (v Verify) words() string {
 }
 
 func (e Environment) words() string {
-	return fmt.Sprintf("%s, %d cores, %s on %s, fdatasync of 4 KiB p50 %s p99 %s, steal %.1f %%, commit %s",
+	return fmt.Sprintf("%s, %d cores, %s on %s, fdatasync of 4 KiB p50 %s p99 %s, steal %.1f%%, commit %s",
 		e.CPUModel, e.Cores, e.FileSystem, e.Device,
 		formatNanos(float64(e.FdatasyncP50Nanos)), formatNanos(float64(e.FdatasyncP99Nanos)), e.StealPct, e.commitWords())
 }

@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -60,8 +61,17 @@ type addresses struct {
 type Server struct {
 	options Options
 	keys    map[string]string
-	life    *life
-	listen  addresses
+
+	mu     sync.Mutex // guards what a restart changes
+	life   *life
+	listen addresses
+}
+
+// now returns the present life and where it listens. The life is nil before the first start.
+func (s *Server) now() (*life, addresses) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.life, s.listen
 }
 
 // life is one process. The goroutine in run owns it.
@@ -102,7 +112,8 @@ func (s *Server) Restart(ctx context.Context) error {
 }
 
 func (s *Server) start(ctx context.Context) error {
-	if err := s.options.writeConfig(s.listen.GRPC, s.listen.Admin); err != nil {
+	_, listen := s.now()
+	if err := s.options.writeConfig(listen.GRPC, listen.Admin); err != nil {
 		return err
 	}
 	if err := os.Remove(s.options.addressPath()); err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -129,8 +140,11 @@ func (s *Server) start(ctx context.Context) error {
 		<-life.ended
 		return fmt.Errorf("start the server: %w", err)
 	}
+	s.mu.Lock()
 	s.life = life
-	return s.awaitReady(ctx)
+	s.listen.PID = 0
+	s.mu.Unlock()
+	return s.awaitReady(ctx, life)
 }
 
 // run starts the process and waits for its end. The thread is locked because Pdeathsig follows the parent's thread.
@@ -160,7 +174,7 @@ func exitStatus(state *os.ProcessState) ExitStatus {
 const addressPollInterval = 2 * time.Millisecond
 
 // awaitReady polls for the address file; the file system offers no portable way to wait for it.
-func (s *Server) awaitReady(ctx context.Context) error {
+func (s *Server) awaitReady(ctx context.Context, life *life) error {
 	deadline := time.NewTimer(s.options.StartTimeout)
 	defer deadline.Stop()
 	poll := time.NewTicker(addressPollInterval)
@@ -168,15 +182,19 @@ func (s *Server) awaitReady(ctx context.Context) error {
 	for {
 		content, err := os.ReadFile(s.options.addressPath())
 		if err == nil {
-			if err := json.Unmarshal(content, &s.listen); err != nil {
+			var listen addresses
+			if err := json.Unmarshal(content, &listen); err != nil {
 				return errors.Join(fmt.Errorf("address file: %w", err), s.Close())
 			}
+			s.mu.Lock()
+			s.listen = listen
+			s.mu.Unlock()
 			return nil
 		}
 		select {
 		case <-poll.C:
-		case <-s.life.ended:
-			return &StartError{Exited: true, Status: s.life.status, LogTail: s.LogTail()}
+		case <-life.ended:
+			return &StartError{Exited: true, Status: life.status, LogTail: s.LogTail()}
 		case <-deadline.C:
 			return errors.Join(&StartError{LogTail: s.LogTail()}, s.Close())
 		case <-ctx.Done():
@@ -187,8 +205,13 @@ func (s *Server) awaitReady(ctx context.Context) error {
 
 // Running tells whether the process lives.
 func (s *Server) Running() bool {
+	life, _ := s.now()
+	return life.running()
+}
+
+func (l *life) running() bool {
 	select {
-	case <-s.life.ended:
+	case <-l.ended:
 		return false
 	default:
 		return true
@@ -196,13 +219,17 @@ func (s *Server) Running() bool {
 }
 
 // Ended is closed when the present process has ended.
-func (s *Server) Ended() <-chan struct{} { return s.life.ended }
+func (s *Server) Ended() <-chan struct{} {
+	life, _ := s.now()
+	return life.ended
+}
 
 // Wait waits for the end of the process and returns how it ended. It returns early, with an error, only when ctx ends.
 func (s *Server) Wait(ctx context.Context) (ExitStatus, error) {
+	life, _ := s.now()
 	select {
-	case <-s.life.ended:
-		return s.life.status, nil
+	case <-life.ended:
+		return life.status, nil
 	case <-ctx.Done():
 		return ExitStatus{}, ctx.Err()
 	}
@@ -210,20 +237,23 @@ func (s *Server) Wait(ctx context.Context) (ExitStatus, error) {
 
 // Kill sends SIGKILL to the server and waits for its end, and for that of the wrapping command.
 func (s *Server) Kill() (ExitStatus, error) {
-	if !s.Running() {
-		return s.life.status, ErrNotRunning
+	life, _ := s.now()
+	if !life.running() {
+		return life.status, ErrNotRunning
 	}
 	if err := s.signal(syscall.SIGKILL); err != nil {
 		return ExitStatus{}, err
 	}
-	return s.Wait(context.Background())
+	<-life.ended
+	return life.status, nil
 }
 
 // Terminate sends SIGTERM, which asks the server to drain, and waits for its end. When ctx ends first the process is
 // killed, and the error says so.
 func (s *Server) Terminate(ctx context.Context) (ExitStatus, error) {
-	if !s.Running() {
-		return s.life.status, ErrNotRunning
+	life, _ := s.now()
+	if !life.running() {
+		return life.status, ErrNotRunning
 	}
 	if err := s.signal(syscall.SIGTERM); err != nil {
 		return ExitStatus{}, err
@@ -232,16 +262,17 @@ func (s *Server) Terminate(ctx context.Context) (ExitStatus, error) {
 	if err == nil {
 		return status, nil
 	}
-	_ = s.signal(syscall.SIGKILL)
-	<-s.life.ended
-	return s.life.status, fmt.Errorf("the server did not drain in time and was killed: %w", err)
+	killErr := s.signal(syscall.SIGKILL)
+	<-life.ended
+	return life.status, errors.Join(fmt.Errorf("the server did not drain in time and was killed: %w", err), killErr)
 }
 
 // signal signals the server itself where its process ID is known, not what wraps it. An ended process is no error.
 func (s *Server) signal(signal syscall.Signal) error {
-	pid := s.life.command.Process.Pid
-	if s.listen.PID > 0 {
-		pid = s.listen.PID
+	life, listen := s.now()
+	pid := life.command.Process.Pid
+	if listen.PID > 0 {
+		pid = listen.PID
 	}
 	if err := syscall.Kill(pid, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return fmt.Errorf("send %v to the server: %w", signal, err)
@@ -251,25 +282,35 @@ func (s *Server) signal(signal syscall.Signal) error {
 
 // Close kills the process group if it still runs and waits for its end. Files stay.
 func (s *Server) Close() error {
-	if !s.Running() {
+	life, _ := s.now()
+	if !life.running() {
 		return nil
 	}
 	// The group holds the wrapper and the server.
-	if err := syscall.Kill(-s.life.command.Process.Pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+	if err := syscall.Kill(-life.command.Process.Pid, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return err
 	}
-	<-s.life.ended
+	<-life.ended
 	return nil
 }
 
 // GRPCAddress is host:port of the gRPC port. It survives restarts.
-func (s *Server) GRPCAddress() string { return s.listen.GRPC }
+func (s *Server) GRPCAddress() string {
+	_, listen := s.now()
+	return listen.GRPC
+}
 
 // AdminAddress is host:port of the admin port. It survives restarts.
-func (s *Server) AdminAddress() string { return s.listen.Admin }
+func (s *Server) AdminAddress() string {
+	_, listen := s.now()
+	return listen.Admin
+}
 
-// PID is the server's process ID as it states it.
-func (s *Server) PID() int { return s.listen.PID }
+// PID is the server's process ID as it states it; 0 until it is ready.
+func (s *Server) PID() int {
+	_, listen := s.now()
+	return listen.PID
+}
 
 // Key is the API key of a tenant, or "" for an unknown one.
 func (s *Server) Key(tenant string) string { return s.keys[tenant] }

@@ -25,10 +25,11 @@ const clockTicksPerSecond = 100
 
 // Usage reads what the server process has cost in its present life.
 func (s *Server) Usage() (Usage, error) {
-	if !s.Running() {
+	life, listen := s.now()
+	if !life.running() || listen.PID == 0 {
 		return Usage{}, ErrNotRunning
 	}
-	return ProcessUsage(s.listen.PID)
+	return ProcessUsage(listen.PID)
 }
 
 // ProcessUsage reads what a process has cost from /proc.
