@@ -159,7 +159,7 @@ func (l *lane) runSessions(ctx context.Context) {
 		if l.finished() {
 			return
 		}
-		if failures++; l.settled() > before {
+		if failures++; l.settled() > before || l.idle() {
 			failures, failingSince = 1, l.run.now()
 		}
 		l.run.recorder.broken(err)
@@ -312,6 +312,13 @@ func (l *lane) finished() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.closing && l.oldest == l.next
+}
+
+// idle reports whether everything sent so far is answered.
+func (l *lane) idle() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.oldest == l.next
 }
 
 // settled returns the number of batches settled so far, apart from those above an unanswered one.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/bits"
+	"slices"
 )
 
 const (
@@ -24,7 +25,6 @@ const (
 	MaxAttributes = 10
 
 	hexDigits = "0123456789abcdef"
-	noiseText = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 	// phrase fills the compressible part of a payload.
 	phrase = "the quick brown fox jumps over the lazy dog and sleeps until the sensor wakes it again; "
 )
@@ -36,7 +36,7 @@ type Spec struct {
 	PayloadBytes int `json:"payload_bytes" yaml:"payload_bytes"`
 	// PayloadSpreadBytes lets sizes vary evenly in PayloadBytes ± PayloadSpreadBytes.
 	PayloadSpreadBytes int `json:"payload_spread_bytes" yaml:"payload_spread_bytes"`
-	// Compressibility is the share of a payload's text, 0 to 1, that repeats a phrase; the rest is random (6 bits a byte).
+	// Compressibility is the share of a payload's text, 0 to 1, that repeats a phrase; the rest is random (5 bits a byte).
 	Compressibility float64 `json:"compressibility" yaml:"compressibility"`
 	// Attributes is the number of attributes of each record, at most MaxAttributes.
 	Attributes int `json:"attributes" yaml:"attributes"`
@@ -102,6 +102,7 @@ func (s Spec) appendPayload(dst []byte, noise uint64, identity Identity) []byte 
 	if spread := uint64(s.PayloadSpreadBytes); spread > 0 {
 		size += int(noise>>8%(2*spread+1)) - int(spread)
 	}
+	dst = slices.Grow(dst, size)
 	dst = append(dst, payloadHead...)
 	dst = AppendBatchDigits(dst, identity.Producer, identity.Sequence)
 	dst = appendHex(dst, uint64(identity.Index), identityDigits-BatchDigits)
@@ -148,18 +149,20 @@ func appendHex(dst []byte, v uint64, digits int) []byte {
 	return dst
 }
 
-// appendNoise appends n random characters of noiseText, eight from each step of the generator.
+// appendNoise appends n random characters between ':' and 'Y', which JSON need not escape: eight from each step of the
+// generator.
 func appendNoise(dst []byte, state uint64, n int) []byte {
-	for n > 0 {
+	const (
+		fiveBits = 0x1f1f1f1f1f1f1f1f
+		colons   = 0x3a3a3a3a3a3a3a3a
+	)
+	for ; n >= 8; n -= 8 {
 		state = mix(state)
-		v := state
-		var chunk [8]byte
-		for i := range chunk {
-			chunk[i] = noiseText[v&63]
-			v >>= 6
-		}
-		dst = append(dst, chunk[:min(n, 8)]...)
-		n -= 8
+		dst = binary.LittleEndian.AppendUint64(dst, state&fiveBits+colons)
+	}
+	for state = mix(state); n > 0; n-- {
+		dst = append(dst, byte(state&0x1f)+0x3a)
+		state >>= 8
 	}
 	return dst
 }
