@@ -242,6 +242,13 @@ func (p *Pool) recycle(w *waiter) {
 	p.mu.Unlock()
 }
 
+// Trim gives all free buffers to the garbage collector.
+func (p *Pool) Trim() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.evictLocked(0)
+}
+
 // Bytes is the buffer's content, as long as was asked for. It must not be used after Release.
 func (b *Buf) Bytes() []byte { return b.memory[:b.n] }
 

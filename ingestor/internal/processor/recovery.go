@@ -1,0 +1,119 @@
+package processor
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/ingestor-project/ingestor/ingestor/internal/dedupe"
+	"github.com/ingestor-project/ingestor/ingestor/internal/wal"
+)
+
+// Recovered is what Recover found.
+type Recovered struct {
+	// Dedupe is the table as of the log's end, for the committer, who owns it.
+	Dedupe *dedupe.Table
+	// CommittedLSN is the position up to which all sinks have flushed, as far as they could be asked.
+	CommittedLSN uint64
+	// EndLSN is the last record in the log.
+	EndLSN uint64
+}
+
+// Recover finds out where the sinks and the log stand: it rebuilds the dedupe table from the last snapshot and the log above
+// it, and makes everything above the sinks' checkpoints their backlog. The data stays in the log until a worker reads it, so that memory
+// is bounded however long the log is.
+//
+// It refuses (an error) where log, snapshot and sinks do not fit together. A sink that does not answer in time is taken to be where
+// the manifest last saw it; its own word counts once it answers.
+func (p *Processor) Recover(ctx context.Context) (*Recovered, error) {
+	end := p.deps.Log.DurableLSN()
+	table, err := p.recoverTable(ctx, end)
+	if err != nil {
+		return nil, err
+	}
+	for _, w := range p.workers {
+		if err := w.locate(ctx, end); err != nil {
+			return nil, fmt.Errorf("sink %s: %w", w.sink.Name(), err)
+		}
+	}
+	low, high := p.bounds()
+	if first := p.deps.Log.FirstLSN(); low < end && low+1 < first {
+		return nil, fmt.Errorf("a sink has flushed up to LSN %d, and the log begins at %d: records between are lost", low, first)
+	}
+	p.low, p.table = low, table
+	p.backlog.reset(low+1, end)
+	p.backlog.flushedUpTo(low, high)
+	committers, err := dedupe.DecodeSnapshot(table.AppendSnapshot(nil), p.config.MaxProducers)
+	if err != nil {
+		return nil, fmt.Errorf("copy the dedupe table: %w", err)
+	}
+	p.deps.Logger.Info("recovered", "end_lsn", end, "low_watermark", low, "pending_records", end-low,
+		"producers", table.Producers())
+	return &Recovered{Dedupe: committers, CommittedLSN: low, EndLSN: end}, nil
+}
+
+// recoverTable returns the dedupe table as of end.
+func (p *Processor) recoverTable(ctx context.Context, end uint64) (*dedupe.Table, error) {
+	contents, lsn, err := p.deps.Manifest.ReadSnapshot()
+	if err != nil {
+		return nil, fmt.Errorf("read the dedupe snapshot: %w", err)
+	}
+	table := dedupe.New(p.config.MaxProducers)
+	if contents != nil {
+		if table, err = dedupe.DecodeSnapshot(contents, p.config.MaxProducers); err != nil {
+			return nil, err
+		}
+	}
+	first := p.deps.Log.FirstLSN()
+	switch {
+	case table.AppliedLSN() != lsn:
+		return nil, fmt.Errorf("the dedupe snapshot stands at LSN %d, the manifest says %d", table.AppliedLSN(), lsn)
+	case lsn > end:
+		return nil, fmt.Errorf("the dedupe snapshot stands at LSN %d, the log ends at %d: they do not belong together", lsn, end)
+	case lsn+1 < first:
+		return nil, fmt.Errorf("the dedupe snapshot stands at LSN %d, the log begins at %d: records between are lost", lsn, first)
+	case lsn == end:
+		return table, nil
+	}
+	var f frame
+	err = p.deps.Log.Replay(ctx, lsn+1, func(w wal.Frame) error {
+		if w.First <= lsn {
+			return fmt.Errorf("the dedupe snapshot at LSN %d stands within the batch %d-%d", lsn, w.First, w.Last())
+		}
+		if err := f.parse(&w); err != nil {
+			return err
+		}
+		if stamp := f.stamp(&w); stamp != nil {
+			table.Apply(stamp)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("replay the log above LSN %d: %w", lsn, err)
+	}
+	table.Advance(end)
+	return table, nil
+}
+
+// locate finds the sink's checkpoint at start-up.
+func (w *worker) locate(ctx context.Context, end uint64) error {
+	mirrored := w.p.deps.Manifest.Flushed(w.sink.Name())
+	ctx, cancel := context.WithTimeout(ctx, w.p.config.StartTimeout)
+	defer cancel()
+	stored, err := w.sink.Flushed(ctx)
+	if err != nil {
+		if isFatal(err) {
+			return err
+		}
+		w.failed(err)
+		w.p.deps.Logger.Warn("sink does not answer, its data stays in the log", "sink", w.sink.Name(),
+			"flushed_lsn", mirrored, "error", err)
+		stored = mirrored
+	} else {
+		w.known = true
+	}
+	if err := plausible(stored, mirrored, end); err != nil {
+		return err
+	}
+	w.flushed = stored
+	return nil
+}
