@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"unicode/utf16"
+	"unicode/utf8"
 )
 
 // formatVersion is written into every snapshot line. A reader refuses versions that it does not know.
@@ -16,8 +18,8 @@ const formatVersion = 1
 //
 //	{"crc32c":"xxxxxxxx","edit":{...}}\n
 //
-// where xxxxxxxx is the CRC32C of the bytes of the edit, from its "{" to its "}", as 8 lower-case hexadecimal digits. No raw
-// line break occurs within a line, and no NUL byte.
+// where xxxxxxxx is the CRC32C of the bytes of the edit, from its "{" to its "}", as 8 lower-case hexadecimal digits. Lines
+// are printable ASCII.
 const (
 	linePrefix  = `{"crc32c":"`
 	lineMiddle  = `","edit":`
@@ -25,6 +27,11 @@ const (
 	crcDigits   = 8
 	editOffset  = len(linePrefix) + crcDigits + len(lineMiddle)
 	lineMinimum = editOffset + len("{}") + len(lineSuffix)
+
+	// A device writes sectors of this size, or multiples of it, wholly or not at all.
+	sectorBytes = 512
+	// Fewer bytes of garbage than these may look like text.
+	minTellingBytes = 16
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -52,12 +59,31 @@ func (e *entry) line() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	edit = toASCII(edit)
 	line := make([]byte, 0, editOffset+len(edit)+len(lineSuffix))
 	line = append(line, linePrefix...)
 	line = append(line, Checksum(edit)...)
 	line = append(line, lineMiddle...)
 	line = append(line, edit...)
 	return append(line, lineSuffix...), nil
+}
+
+// toASCII escapes the characters of JSON that are not ASCII.
+func toASCII(text []byte) []byte {
+	if isText(text) {
+		return text
+	}
+	ascii := make([]byte, 0, 2*len(text))
+	for _, r := range string(text) {
+		if r < utf8.RuneSelf {
+			ascii = append(ascii, byte(r))
+			continue
+		}
+		for _, unit := range utf16.AppendRune(nil, r) {
+			ascii = fmt.Appendf(ascii, "\\u%04x", unit)
+		}
+	}
+	return ascii
 }
 
 // parseLine reads a line, line break included. An error says what does not fit.
@@ -103,13 +129,10 @@ func replay(file string, content []byte) (state State, lastSeq uint64, torn int,
 			return State{}, 0, 0, &CorruptionError{File: file, OffsetBytes: int64(offset), Reason: reason}
 		}
 		end := bytes.IndexByte(rest, '\n') + 1
-		if offset > 0 && (end == 0 || end == len(rest)) && isTorn(rest) {
+		e, err := parseLine(rest[:end])
+		if err != nil && offset > 0 && isTorn(rest, offset) && !followedByLine(rest) {
 			return state, lastSeq, len(rest), nil
 		}
-		if end == 0 {
-			return refuse("the first line has no end")
-		}
-		e, err := parseLine(rest[:end])
 		if err != nil {
 			return refuse(err.Error())
 		}
@@ -135,11 +158,43 @@ func replay(file string, content []byte) (state State, lastSeq uint64, torn int,
 	return state, lastSeq, 0, nil
 }
 
-// isTorn tells whether the last line shows the marks of a write that a crash has cut short: its end is missing, or parts of
-// it never reached the disk and read as zeros. A last line that is complete and wrong was damaged later.
-//
-// A single write is in flight at any time, and it holds one line: a second line break below the tail means that something
-// else has happened.
-func isTorn(tail []byte) bool {
-	return tail[len(tail)-1] != '\n' || bytes.IndexByte(tail, 0) >= 0
+// isTorn tells whether an invalid tail, which begins at an offset of the file, shows the marks of a write that a crash has cut
+// short: its end is missing, or sectors of it never reached the disk and read as zeros or garbage. A tail that is complete
+// and consists of text was damaged later. A piece of a sector that is too short to tell counts as a mark.
+func isTorn(tail []byte, offset int) bool {
+	if tail[len(tail)-1] != '\n' {
+		return true
+	}
+	for len(tail) > 0 {
+		n := min(len(tail), sectorBytes-offset%sectorBytes)
+		if n < minTellingBytes || !isText(tail[:n]) {
+			return true
+		}
+		tail, offset = tail[n:], offset+n
+	}
+	return false
+}
+
+func isText(b []byte) bool {
+	for _, c := range b {
+		if (c < ' ' || c > '~') && c != '\n' {
+			return false
+		}
+	}
+	return true
+}
+
+// followedByLine tells whether a valid line comes later in an invalid tail. A line is written only after the one before it
+// was synced: then the tail cannot be a write cut short.
+func followedByLine(tail []byte) bool {
+	for {
+		start := bytes.Index(tail[1:], []byte(linePrefix)) + 1
+		if start == 0 {
+			return false
+		}
+		tail = tail[start:]
+		if _, err := parseLine(tail[:bytes.IndexByte(tail, '\n')+1]); err == nil {
+			return true
+		}
+	}
 }

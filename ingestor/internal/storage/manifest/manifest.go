@@ -32,7 +32,14 @@ var ErrNoSpace = errors.New("manifest: no space left")
 
 // ErrPoisoned says that an earlier write or sync has failed. It is final: what the disk holds is not known any more, and the
 // process must stop.
-var ErrPoisoned = errors.New("manifest: poisoned by a failed write")
+var ErrPoisoned error = poisonError{}
+
+type poisonError struct{}
+
+func (poisonError) Error() string { return "manifest: poisoned by a failed write" }
+
+// Fatal tells the processor to stop the server.
+func (poisonError) Fatal() bool { return true }
 
 // Options are what a Manifest is opened with.
 type Options struct {

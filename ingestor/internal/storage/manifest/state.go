@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"unicode/utf8"
 )
 
 // LSN is a log sequence number. It counts records, from 1.
@@ -134,6 +135,9 @@ func (s *State) check(e *Edit) error {
 func (f *File) check() error {
 	if f.Path == "" || f.Tenant == "" || (f.Endpoint == "") != f.Mixed {
 		return fmt.Errorf("adds file %q without path, tenant or endpoint", f.Path)
+	}
+	if !utf8.ValidString(f.Path) || !utf8.ValidString(f.Tenant) || !utf8.ValidString(f.Endpoint) {
+		return fmt.Errorf("adds file %q with a name that is not UTF-8", f.Path)
 	}
 	if f.FirstLSN == 0 || f.LastLSN < f.FirstLSN || f.Rows <= 0 || f.MaxTimeUnixNano < f.MinTimeUnixNano {
 		return fmt.Errorf("adds file %q with impossible bounds", f.Path)
