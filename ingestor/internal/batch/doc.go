@@ -16,6 +16,7 @@
 //   - RecordColumns holds at most MaxAttributeColumns attributes with keys of at most MaxKeyBytes, and what they take when
 //     written out for each record is bounded by MaxAttributeBytes: few bytes must not grow into many at flush.
 //   - endpoint_id, content_type and attributes hold no NUL character: PostgreSQL cannot store it as text.
+//     That holds for an attribute, too, that a later one of the same key replaces.
 //
 // Where an attribute occurs twice in one DataRecord the last one wins, as in any protobuf map.
 //

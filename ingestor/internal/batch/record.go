@@ -51,7 +51,7 @@ type record struct {
 type attribute struct{ key, value span }
 
 // parse reads the DataRecord raw[start:end]. It checks what protobuf checks (wire format, UTF-8) and the attributes, which
-// are not kept; attributes are appended to *attributes where that is not nil. After a fault r holds what was read before.
+// are not kept; attributes are appended to *attributes where that is not nil.
 func (r *record) parse(raw []byte, start, end int, attributes *[]attribute) *fault {
 	b := raw[:end]
 	*r = record{}

@@ -109,7 +109,7 @@ func (v *validator) scan() (position int, _ *refusal.Error) {
 func (v *validator) row(start, end int) *refusal.Error {
 	var r record
 	if f := r.parse(v.raw, start, end, nil); f != nil {
-		return v.blame(f.code, f.field, r.event, "%s", f.text)
+		return v.blame(f.code, f.field, rereadEventID(v.raw, start, end), "%s", f.text)
 	}
 	h := v.header
 	if r.event.len() != eventIDBytes || r.timeUnixNano < v.limits.MinTimeUnixNano ||
@@ -286,4 +286,20 @@ func rereadBatchID(raw []byte, i int, h *Header) {
 		}
 		i = next
 	}
+}
+
+// rereadEventID reads the DataRecord raw[start:end] for its event_id only, as far as it can be read.
+func rereadEventID(raw []byte, start, end int) (event span) {
+	b := raw[:end]
+	for i := start; i < end; {
+		f, next := nextField(b, i)
+		if next == malformed {
+			break
+		}
+		if f.tag == tagRecordEventID {
+			event = newSpan(f.start, f.end)
+		}
+		i = next
+	}
+	return event
 }
