@@ -130,7 +130,7 @@ func DefaultConfig() Config {
 		Auth: AuthConfig{JWT: JWTConfig{
 			Algorithms: []string{"RS256", "ES256", "EdDSA"}, TenantClaim: "tenant", EndpointsClaim: "endpoints", Leeway: 30 * time.Second,
 		}},
-		WAL: WALConfig{SegmentBytes: 64 << 20, SpareSegments: 4, MaxBytes: 64 << 30, MaxGroupBytes: 4 << 20, DirectIO: "auto"},
+		WAL: WALConfig{SegmentBytes: 64 << 20, SpareSegments: 4, MaxBytes: 64 << 30, MaxGroupBytes: 8 << 20, DirectIO: "auto"},
 		Ingest: IngestConfig{
 			QueueBytes: 64 << 20, QueueBatches: 4096, MaxBatchBytes: 4 << 20, MaxBatchRecords: 65536, MaxRecordBytes: 1 << 20,
 			MaxFuture: 24 * time.Hour, MaxProducers: 16384, StreamWindow: 64,

@@ -1,0 +1,33 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+func configCommand() *cobra.Command {
+	parent := &cobra.Command{Use: "config", Short: "Look at the configuration"}
+	check := &cobra.Command{
+		Use:   "check",
+		Short: "Print the effective configuration, secrets masked, or say what is wrong with it",
+		Args:  cobra.NoArgs,
+	}
+	cfgFlags := addConfigFlags(check.Flags())
+	check.RunE = func(cmd *cobra.Command, _ []string) error {
+		cfg, err := cfgFlags.load()
+		if err != nil {
+			return err
+		}
+		if _, err := newLogger(cmd.ErrOrStderr(), cfg.Log); err != nil {
+			return usageError{err}
+		}
+		if err := cfg.Print(cmd.OutOrStdout()); err != nil {
+			return err
+		}
+		fmt.Fprintln(cmd.ErrOrStderr(), "configuration is valid")
+		return nil
+	}
+	parent.AddCommand(check)
+	return parent
+}

@@ -1,0 +1,113 @@
+package ingestor
+
+import (
+	"context"
+	"errors"
+	"os"
+	"time"
+)
+
+// fatalDrainTimeout is how long clients may take to collect their answers when the log has failed.
+const fatalDrainTimeout = 2 * time.Second
+
+// Run serves until ctx ends or something fails for good, then stops in order. Signals on reload, which may be nil, make it Reload.
+// The error is nil after an orderly stop, and ErrPoisoned (errors.Is) after a failed write or sync.
+func (s *Server) Run(ctx context.Context, reload <-chan os.Signal) error {
+	for {
+		select {
+		case <-reload:
+			s.Reload()
+		case <-ctx.Done():
+			drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config.Drain.Timeout)
+			defer cancel()
+			s.log.Info("stopping")
+			err := s.shutDown(drain, true)
+			select {
+			case fatal := <-s.fatal: // while draining
+				err = errors.Join(fatal, err)
+			default:
+			}
+			if err == nil {
+				s.log.Info("stopped")
+			}
+			return err
+		case err := <-s.fatal:
+			drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), fatalDrainTimeout)
+			defer cancel()
+			return errors.Join(err, s.shutDown(drain, false))
+		}
+	}
+}
+
+// shutDown stops what has been started, in the order gRPC, committer, processor, metrics, sinks, log, manifest. With flush, the
+// memtables are flushed before ctx ends, as far as the sinks take them; without, everything stays in the log.
+func (s *Server) shutDown(ctx context.Context, flush bool) error {
+	s.ready.Store(false)
+	errs := []error{s.stopServing(ctx)}
+	closeIf := func(started bool, stop func() error) {
+		if started {
+			errs = append(errs, stop())
+		}
+	}
+	// The committer is drained without a deadline: what was accepted is appended and synced, or the log has failed.
+	closeIf(s.ingestion != nil, func() error { return s.ingestion.Drain(context.Background()) })
+	closeIf(s.processor != nil, func() error { return s.stopProcessor(ctx, flush) })
+	closeIf(s.ingestion != nil, func() error { return s.ingestion.Close() })
+	closeIf(s.metrics != nil, func() error { return s.stopMetrics(ctx) })
+	s.bus.Close()
+	closeIf(s.parquet != nil, func() error { s.parquet.Close(); return nil })
+	closeIf(s.database != nil, func() error { s.database.Close(); return nil })
+	closeIf(s.wal != nil, func() error { return s.wal.Close() })
+	closeIf(s.manifest != nil, func() error { return s.manifest.Close() })
+	closeIf(s.auth != nil, func() error { s.auth.Close(); return nil })
+	closeIf(s.admin != nil, func() error { return s.admin.Close(ctx) })
+	closeIf(s.unlock != nil, func() error { return s.unlock() })
+	return errors.Join(errs...)
+}
+
+// sealInterval is how often memtables are sealed while clients wait for COMMITTED answers during a stop.
+const sealInterval = 50 * time.Millisecond
+
+// stopServing lets calls under way end before ctx does. Batches at level COMMITTED are answered when the sinks have them, so the
+// memtables are sealed meanwhile instead of waiting for their age.
+func (s *Server) stopServing(ctx context.Context) error {
+	if s.grpc == nil {
+		return nil
+	}
+	s.ingestionAPI.Drain()
+	s.metricsAPI.Drain()
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		s.grpc.stop(ctx)
+	}()
+	ticker := time.NewTicker(sealInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-stopped:
+			return errors.Join(s.ingestionAPI.Close(), s.metricsAPI.Close())
+		case <-ticker.C:
+			// It fails only when ctx ends, and then the calls are ended as well.
+			_ = s.ingestion.Seal(ctx)
+		}
+	}
+}
+
+// stopProcessor ends the processor. What a sink does not take in time is no error: the log keeps it.
+func (s *Server) stopProcessor(ctx context.Context, flush bool) error {
+	if flush {
+		if err := s.processor.Flush(ctx); err != nil {
+			s.log.Warn("not everything is flushed; the log keeps the rest", "error", err)
+		}
+	}
+	return s.processor.Close()
+}
+
+func (s *Server) stopMetrics(ctx context.Context) error {
+	loss, err := s.metrics.Close(ctx)
+	if loss.Metrics+loss.Uncertain > 0 {
+		s.log.Warn("buffered metrics were not written in time", "lost", loss.Metrics, "uncertain", loss.Uncertain)
+	}
+	return err
+}

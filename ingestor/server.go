@@ -1,0 +1,363 @@
+package ingestor
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	ingestionapi "github.com/ingestor-project/ingestor/ingestor/internal/api/ingestion"
+	metricsapi "github.com/ingestor-project/ingestor/ingestor/internal/api/metrics"
+	"github.com/ingestor-project/ingestor/ingestor/internal/auth"
+	"github.com/ingestor-project/ingestor/ingestor/internal/events"
+	"github.com/ingestor-project/ingestor/ingestor/internal/processor"
+	"github.com/ingestor-project/ingestor/ingestor/internal/services/ingestion"
+	"github.com/ingestor-project/ingestor/ingestor/internal/services/metrics"
+	"github.com/ingestor-project/ingestor/ingestor/internal/slab"
+	"github.com/ingestor-project/ingestor/ingestor/internal/storage/manifest"
+	"github.com/ingestor-project/ingestor/ingestor/internal/storage/memtable"
+	"github.com/ingestor-project/ingestor/ingestor/internal/storage/parquetfile"
+	"github.com/ingestor-project/ingestor/ingestor/internal/storage/timescale"
+	"github.com/ingestor-project/ingestor/ingestor/internal/telemetry"
+	"github.com/ingestor-project/ingestor/ingestor/internal/vfs"
+	"github.com/ingestor-project/ingestor/ingestor/internal/wal"
+)
+
+// Why a server ends, for errors.Is.
+var (
+	// ErrRefused says that what is stored is damaged or does not fit together: the server will not guess.
+	ErrRefused = errors.New("refused to start: the stored data needs to be looked at")
+	// ErrPoisoned says that a write or sync has failed while serving. What was acknowledged is safe; the rest is answered as unknown.
+	ErrPoisoned = errors.New("stopped: a write or sync has failed")
+)
+
+// Server is a running server. New makes it, Run ends it.
+type Server struct {
+	config   Config
+	log      *slog.Logger
+	registry *prometheus.Registry
+	stages   *telemetry.Stages
+	ready    atomic.Bool
+
+	// fatal takes the first error after which the server must stop.
+	fatal     chan error
+	fatalOnce sync.Once
+
+	unlock    func() error
+	admin     *telemetry.Admin
+	auth      *auth.Authenticator
+	bus       *events.Bus
+	memory    *slab.Pool
+	manifest  *manifest.Manifest
+	wal       *wal.WAL
+	parquet   *parquetfile.Sink   // nil where it is off
+	database  *timescale.Database // nil where none is configured
+	processor *processor.Processor
+	ingestion *ingestion.Service
+	metrics   *metrics.Service // nil without a database
+
+	ingestionAPI *ingestionapi.API
+	metricsAPI   *metricsapi.API
+	grpc         *grpcServer
+}
+
+// replayBytes bounds what each sink reads back from the log at a time, when it is behind. It must hold the largest batch.
+const replayBytes = 64 << 20
+
+// New opens the data directory, recovers, and starts to serve. When it returns, the server is ready. ctx ends a recovery that takes
+// too long; it does not end the server.
+func New(ctx context.Context, config Config, version string, log *slog.Logger) (*Server, error) {
+	if err := config.Validate(); err != nil {
+		return nil, err
+	}
+	s := &Server{
+		config: config, log: log, registry: prometheus.NewRegistry(), stages: telemetry.NewStages(),
+		fatal: make(chan error, 1), bus: events.NewBus(),
+	}
+	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	limitMemory(int64(config.Memtable.BudgetBytes) + 2*replayBytes)
+	began := time.Now()
+	if err := s.start(ctx); err != nil {
+		return nil, errors.Join(err, s.shutDown(context.Background(), false))
+	}
+	s.ready.Store(true)
+	log.Info("ready", "version", version, "grpc", s.GRPCAddress(), "admin", s.AdminAddress(), "data_dir", config.DataDir,
+		"next_lsn", s.wal.NextLSN(), "start_seconds", time.Since(began).Seconds())
+	return s, nil
+}
+
+// overheadBytes is what the server needs beside its budgets: stacks, connections, Parquet row groups, code.
+const overheadBytes = 512 << 20
+
+// limitMemory keeps the garbage collector from letting the heap double: most of it is the slab, which is in use. An operator's
+// GOMEMLIMIT wins.
+func limitMemory(budgetBytes int64) {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(budgetBytes + overheadBytes)
+	}
+}
+
+func (s *Server) start(ctx context.Context) error {
+	steps := []func(context.Context) error{
+		s.openDataDir, s.startAdmin, s.openAuth, s.openState, s.startMetrics, s.startServing,
+	}
+	for _, step := range steps {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Server) openDataDir(context.Context) (err error) {
+	s.unlock, err = lockDataDir(s.config.DataDir)
+	return err
+}
+
+func (s *Server) startAdmin(context.Context) (err error) {
+	healthy := func() error { return nil }
+	ready := func() error {
+		if s.ready.Load() {
+			return nil
+		}
+		return errors.New("starting, replaying or stopping")
+	}
+	s.admin, err = telemetry.StartAdmin(s.config.Listen.Admin, s.registry, s.stages, healthy, ready, s.log)
+	return err
+}
+
+func (s *Server) openAuth(ctx context.Context) (err error) {
+	c := s.config
+	options := auth.Options{Logger: s.log, Registerer: s.registry, Config: auth.Config{
+		KeysFile: c.Auth.KeysFile,
+		TLS:      auth.TLSConfig{CertFile: c.TLS.CertFile, KeyFile: c.TLS.KeyFile, ClientCAFile: c.TLS.ClientCAFile},
+	}}
+	if jwt := c.Auth.JWT; jwt.enabled() {
+		options.Config.JWT = auth.JWTConfig{
+			Issuer: jwt.Issuer, Audience: jwt.Audience, Algorithms: jwt.Algorithms, HMACSecretFile: jwt.HMACSecretFile,
+			JWKSFile: jwt.JWKSFile, JWKSURL: jwt.JWKSURL, TenantClaim: jwt.TenantClaim, EndpointsClaim: jwt.EndpointsClaim, Leeway: jwt.Leeway,
+		}
+	}
+	// The JWKS client lives until Close, not until ctx ends.
+	s.auth, err = auth.New(context.WithoutCancel(ctx), options)
+	return err
+}
+
+// openState opens everything that is stored, recovers, and starts the committer and the processor.
+func (s *Server) openState(ctx context.Context) error {
+	steps := []func(context.Context) error{s.openManifest, s.openWAL, s.openDatabase, s.openParquet, s.recover}
+	for _, step := range steps {
+		if err := step(ctx); err != nil {
+			return refused(ctx, err)
+		}
+	}
+	return nil
+}
+
+// refused tells damaged state from a start that was called off and from a system call that failed.
+func refused(ctx context.Context, err error) error {
+	var errno syscall.Errno
+	if ctx.Err() != nil || errors.As(err, &errno) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrRefused, err)
+}
+
+func (s *Server) parquetDir() string { return filepath.Join(s.config.DataDir, "parquet") }
+
+func (s *Server) openManifest(context.Context) (err error) {
+	s.manifest, err = manifest.Open(vfs.OS, filepath.Join(s.config.DataDir, "manifest"), manifest.Options{
+		Logger:       s.log,
+		BeforeCreate: func() error { return parquetfile.CheckEmpty(vfs.OS, s.parquetDir()) },
+	})
+	return err
+}
+
+var directModes = map[string]wal.DirectIO{"auto": wal.DirectAuto, "on": wal.DirectOn, "off": wal.DirectOff}
+
+func (s *Server) openWAL(ctx context.Context) (err error) {
+	state := s.manifest.State()
+	firstLSN := state.LowWatermark
+	for _, flushed := range state.Flushed {
+		firstLSN = max(firstLSN, flushed)
+	}
+	c := s.config.WAL
+	s.wal, err = wal.Open(ctx, wal.Options{
+		Dir: filepath.Join(s.config.DataDir, "wal"), FS: vfs.OS,
+		SegmentSizeBytes: int64(c.SegmentBytes), SpareSegments: c.spareSegments(), MaxGroupBytes: int(c.MaxGroupBytes),
+		MaxSizeBytes: int64(c.MaxBytes), DirectIO: directModes[c.DirectIO], FirstLSN: firstLSN + 1,
+		Logger: s.log, Registerer: s.registry, OnGroup: s.observeGroup,
+	})
+	if err != nil {
+		return err
+	}
+	id := s.wal.ID()
+	switch text := hex.EncodeToString(id[:]); state.WALID {
+	case text:
+		return nil
+	case "":
+		return s.manifest.Commit(manifest.Edit{WALID: text})
+	default:
+		return fmt.Errorf("the manifest belongs to the log %s, but the log here is %s: one of them was lost or replaced", state.WALID, text)
+	}
+}
+
+func (s *Server) observeGroup(g wal.GroupStats) {
+	s.stages.Observe(telemetry.WALWrite, g.Roll+g.Write)
+	s.stages.Observe(telemetry.Fdatasync, g.Datasync)
+}
+
+func (s *Server) openDatabase(ctx context.Context) (err error) {
+	c := s.config.Timescale
+	if !c.enabled() {
+		return nil
+	}
+	s.database, err = timescale.Open(context.WithoutCancel(ctx), timescale.Config{DSN: c.DSN.Reveal(), DSNFile: c.DSNFile},
+		timescale.Options{Logger: s.log, Registerer: s.registry})
+	return err
+}
+
+func (s *Server) openParquet(context.Context) error {
+	c := s.config.Parquet
+	if !c.Enabled {
+		return nil
+	}
+	if err := vfs.OS.MkdirAll(s.parquetDir(), 0o755); err != nil {
+		return err
+	}
+	direct, err := vfs.DirectWorks(vfs.OS, s.parquetDir(), "direct-io-probe.tmp")
+	if err != nil {
+		return err
+	}
+	s.parquet, err = parquetfile.Open(parquetfile.Options{
+		FS: vfs.OS, Dir: s.parquetDir(), Manifest: s.manifest, Compression: parquetfile.Compression(c.Compression),
+		RowGroupRows: c.RowGroupRows, SmallTableRows: c.SmallTableRows, DirectIO: direct && s.config.WAL.DirectIO != "off",
+		Niceness: c.Nice, Logger: s.log, Registerer: s.registry,
+	})
+	return err
+}
+
+func (s *Server) sinks() []processor.Sink {
+	var sinks []processor.Sink
+	if s.parquet != nil {
+		sinks = append(sinks, s.parquet)
+	}
+	if s.database != nil && s.config.Timescale.Records {
+		sinks = append(sinks, timescale.NewRecordSink(s.database, s.wal.ID()))
+	}
+	return sinks
+}
+
+// recover replays the log and starts the parts that write: the processor and the committer.
+func (s *Server) recover(ctx context.Context) (err error) {
+	c := s.config
+	sinks := s.sinks()
+	config := processor.DefaultConfig()
+	config.MemoryBytes = c.sealedBytes(len(sinks))
+	config.ReplayBytes, config.ReplayRecords = replayBytes, uint64(c.Memtable.GenerationRecords)
+	config.MaxProducers = c.Ingest.MaxProducers
+	s.processor, err = processor.New(config, processor.Dependencies{
+		Log: s.wal, Manifest: s.manifest, Sinks: sinks, Events: s.bus, Logger: s.log, Registerer: s.registry, OnFatal: s.fail,
+	})
+	if err != nil {
+		return err
+	}
+	recovered, err := s.processor.Recover(ctx)
+	if err != nil {
+		return err
+	}
+	s.memory = slab.New(int64(c.Memtable.BudgetBytes), s.registry)
+	serviceConfig := ingestion.DefaultConfig()
+	serviceConfig.QueueBatches, serviceConfig.QueueBytes = c.Ingest.QueueBatches, int64(c.Ingest.QueueBytes)
+	serviceConfig.Generation = memtable.Limits{
+		GenerationBytes: int64(c.Memtable.GenerationBytes), GenerationRecords: uint64(c.Memtable.GenerationRecords),
+		GenerationAge: c.Memtable.GenerationAge,
+	}
+	s.ingestion, err = ingestion.New(serviceConfig, ingestion.Dependencies{
+		Log: s.wal, Dedupe: recovered.Dedupe, CommittedLSN: recovered.CommittedLSN, Memory: s.memory, Generations: s.processor,
+		Events: s.bus, Stages: s.stages, Logger: s.log, Registerer: s.registry, OnFatal: s.fail,
+	})
+	if err != nil {
+		return err
+	}
+	return s.processor.Start()
+}
+
+func (s *Server) startMetrics(ctx context.Context) (err error) {
+	if s.database == nil {
+		return nil
+	}
+	c, config := s.config.Metrics, metrics.DefaultConfig()
+	config.BufferSize, config.BatchSize, config.FlushInterval, config.Shards = c.BufferSize, c.BatchSize, c.FlushInterval, c.Shards
+	s.metrics, err = metrics.New(ctx, config, metrics.Dependencies{
+		NewWriter: func() metrics.Writer { return timescale.NewMetricWriter(s.database) }, Logger: s.log, Registerer: s.registry,
+	})
+	return err
+}
+
+func (s *Server) startServing(context.Context) (err error) {
+	c := s.config.Ingest
+	config := ingestionapi.DefaultConfig()
+	config.MaxBatchBytes, config.MaxBatchRecords = int(c.MaxBatchBytes), c.MaxBatchRecords
+	config.MaxRecordBytes, config.MaxFuture, config.Window = int(c.MaxRecordBytes), c.MaxFuture, c.StreamWindow
+	s.ingestionAPI, err = ingestionapi.New(config, ingestionapi.Dependencies{
+		Submitter: s.ingestion, Buffers: s.memory, Observer: s.stages, Registerer: s.registry, Now: time.Now,
+	})
+	if err != nil {
+		return err
+	}
+	dependencies := metricsapi.Dependencies{Now: time.Now}
+	if s.metrics != nil {
+		dependencies.Submitter = s.metrics
+	}
+	s.metricsAPI, err = metricsapi.New(metricsapi.DefaultConfig(), dependencies)
+	if err != nil {
+		return err
+	}
+	s.grpc, err = startGRPC(s.config.Listen.GRPC, s.auth, s.ingestionAPI, s.metricsAPI)
+	return err
+}
+
+// fail takes the first error after which nothing can be promised any more; Run then stops the server.
+func (s *Server) fail(err error) {
+	s.fatalOnce.Do(func() { s.fatal <- fmt.Errorf("%w: %w", ErrPoisoned, err) })
+}
+
+// Reload reads API keys, JWKS file and certificates anew. A file that cannot be used leaves the old ones in force.
+func (s *Server) Reload() {
+	if err := s.auth.Reload(); err != nil {
+		s.log.Error("reload failed, the credentials in force stay", "error", err)
+	}
+}
+
+// GRPCAddress is the address that clients use, with the port that was chosen.
+func (s *Server) GRPCAddress() string { return s.grpc.address() }
+
+// AdminAddress is the address of health checks, metrics and profiles.
+func (s *Server) AdminAddress() string { return s.admin.Address() }
+
+// sealedBytes is the part of the memory budget for sealed generations. What is left must hold the one that fills, one that has just
+// been sealed, one in each sink's hands, and the commit queue, so that a sink that stands still never stops ingestion.
+func (c *Config) sealedBytes(sinks int) int64 {
+	generations := int64(2+sinks) * int64(c.Memtable.GenerationBytes)
+	return max(0, int64(c.Memtable.BudgetBytes)-generations-int64(c.Ingest.QueueBytes))
+}
+
+// spareSegments is the number as package wal takes it: there 0 is the default and a negative number is none.
+func (c *WALConfig) spareSegments() int {
+	if c.SpareSegments == 0 {
+		return -1
+	}
+	return c.SpareSegments
+}
