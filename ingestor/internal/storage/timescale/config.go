@@ -1,6 +1,7 @@
 package timescale
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -105,6 +106,8 @@ func (c *Config) pool() (*pgxpool.Config, error) {
 	pool.MaxConns = c.MaxConnections
 	pool.ConnConfig.ConnectTimeout = c.ConnectTimeout
 	pool.PingTimeout = c.ConnectTimeout
+	// A transaction is rare and large: a round trip before it is a small price for not starting it on a dead connection.
+	pool.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return true }
 	for name, value := range map[string]string{
 		"application_name":  "ingestor",
 		"statement_timeout": millis(c.StatementTimeout),

@@ -1,10 +1,14 @@
 package timescale
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"math"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // A binary COPY stream is a header, rows, and a trailer; integers are big-endian.
@@ -38,6 +42,21 @@ type copyStream struct {
 	buf    []byte
 	sent   int   // bytes of buf that have been read
 	end    error // io.EOF behind the trailer, or the source's error
+}
+
+// run copies n rows of source with one COPY. An error of the source comes back as it is.
+func (s *copyStream) run(ctx context.Context, tx pgx.Tx, sql string, source rowSource, n int) error {
+	s.reset(source)
+	tag, err := tx.Conn().PgConn().CopyFrom(ctx, s, sql)
+	switch {
+	case s.end != nil && !errors.Is(s.end, io.EOF):
+		return s.end
+	case err != nil:
+		return err
+	case tag.RowsAffected() != int64(n):
+		return fmt.Errorf("timescale: COPY stored %d rows of %d", tag.RowsAffected(), n)
+	}
+	return nil
 }
 
 func (s *copyStream) reset(source rowSource) {

@@ -54,13 +54,7 @@ type metricSet struct {
 }
 
 func (s *metricSet) copyRange(ctx context.Context, tx pgx.Tx, lo, hi int) error {
-	stream := &s.repository.stream
-	stream.reset(&metricSource{metrics: s.metrics[lo:hi]})
-	tag, err := tx.Conn().PgConn().CopyFrom(ctx, stream, copyMetrics)
-	if err == nil && tag.RowsAffected() != int64(hi-lo) {
-		err = fmt.Errorf("timescale: COPY stored %d metrics of %d", tag.RowsAffected(), hi-lo)
-	}
-	return err
+	return s.repository.stream.run(ctx, tx, copyMetrics, &metricSource{metrics: s.metrics[lo:hi]}, hi-lo)
 }
 
 // deadMetric is the body of a metric's dead letter.

@@ -76,13 +76,7 @@ type recordSet struct {
 }
 
 func (s *recordSet) copyRange(ctx context.Context, tx pgx.Tx, lo, hi int) error {
-	stream := &s.repository.stream
-	stream.reset(&recordSource{set: s, next: lo, end: hi})
-	tag, err := tx.Conn().PgConn().CopyFrom(ctx, stream, copyRecords)
-	if err == nil && tag.RowsAffected() != int64(hi-lo) {
-		err = fmt.Errorf("timescale: COPY stored %d records of %d", tag.RowsAffected(), hi-lo)
-	}
-	return err
+	return s.repository.stream.run(ctx, tx, copyRecords, &recordSource{set: s, next: lo, end: hi}, hi-lo)
 }
 
 // batchOf returns the index of the batch that holds record i.

@@ -5,7 +5,6 @@ import (
 	"errors"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // TransactionManager runs functions in transactions. It is safe for concurrent use.
@@ -55,14 +54,19 @@ func (m *TransactionManager) run(ctx context.Context, fn func(ctx context.Contex
 	return m.commit(ctx, tx)
 }
 
+// commit calls every failure unknown but those that are certainly none: the server's own answer, and those before anything was
+// sent. pgconn.SafeToRetry is of no use here: it also calls a connection safe that broke while the answer was awaited.
 func (m *TransactionManager) commit(ctx context.Context, tx pgx.Tx) error {
 	if err := ctx.Err(); err != nil {
-		return err // nothing was sent yet: the rollback is certain
+		return err
+	}
+	if tx.Conn().IsClosed() {
+		return errConnectionLost
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.db.config.StatementTimeout)
 	defer cancel()
 	err := tx.Commit(ctx)
-	if err == nil || errors.Is(err, pgx.ErrTxCommitRollback) || pgconn.SafeToRetry(err) {
+	if err == nil || errors.Is(err, pgx.ErrTxCommitRollback) {
 		return err
 	}
 	if _, answered := serverError(err); answered {
@@ -70,6 +74,8 @@ func (m *TransactionManager) commit(ctx context.Context, tx pgx.Tx) error {
 	}
 	return &CommitUnknownError{Err: err}
 }
+
+var errConnectionLost = errors.New("timescale: the connection was lost before the commit")
 
 func (m *TransactionManager) rollback(ctx context.Context, tx pgx.Tx) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.db.config.ConnectTimeout)
