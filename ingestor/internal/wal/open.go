@@ -27,9 +27,9 @@ func Open(ctx context.Context, opt Options) (*WAL, error) {
 		return nil, err
 	}
 	if list.repair {
-		return nil, fmt.Errorf("wal: %s exists: a repair was not finished; run it again", filepath.Join(opt.Dir, repairDirName))
+		return nil, fmt.Errorf("wal: %s exists: a repair was not finished; run it again", filepath.Join(opt.Dir, repairMarker))
 	}
-	w := &WAL{opt: opt, group: newGroup(opt.MaxGroupBytes), metrics: newMetrics(opt.Registerer)}
+	w := newWAL(opt)
 	if err := w.chooseDirect(); err != nil {
 		return nil, err
 	}
@@ -43,6 +43,10 @@ func Open(ctx context.Context, opt Options) (*WAL, error) {
 		return nil, err
 	}
 	return w, nil
+}
+
+func newWAL(opt Options) *WAL {
+	return &WAL{opt: opt, group: newGroup(opt.MaxGroupBytes), metrics: newMetrics(opt.Registerer), firstSegment: 1}
 }
 
 // chooseDirect decides on direct I/O.
@@ -79,9 +83,8 @@ func (w *WAL) recover(ctx context.Context, ids []uint64) error {
 		return nil
 	}
 	oldest, newest := segments[0], segments[len(segments)-1]
-	if missing := oldest.header.prev.last; w.opt.FirstLSN > 0 && missing >= w.opt.FirstLSN {
-		return oldest.corrupt(0, fmt.Sprintf("segment %d before it, with records up to LSN %d, is missing; the sinks have only those below %d",
-			oldest.header.prev.segment, missing, w.opt.FirstLSN))
+	if err := missingBefore(oldest, w.opt.FirstLSN); err != nil {
+		return err
 	}
 	w.id = newest.header.wal
 	w.next.Store(max(newest.last+1, w.opt.FirstLSN))

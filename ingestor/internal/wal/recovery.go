@@ -38,7 +38,7 @@ func listDir(fsys vfs.FS, dir string) (listing, error) {
 			continue
 		}
 		switch {
-		case name == repairDirName:
+		case name == repairMarker:
 			l.repair = true
 		case isSpareName(name):
 			l.spares = append(l.spares, name)
@@ -72,8 +72,8 @@ type scanner struct {
 	fs     vfs.FS
 	dir    string
 	cursor cursor
-	// visit, when set, sees every valid frame of the log.
-	visit func(*segment, frameHeader, int64)
+	// visit, when set, sees every valid frame of the log and its offset.
+	visit func(frameHeader, int64) error
 	// tornBytes is how far the frames of the group that was torn reach beyond the end.
 	tornBytes int64
 }
@@ -180,7 +180,9 @@ func (s *scanner) upTo(seg *segment, end tail) error {
 		if err != nil {
 			return fmt.Errorf("wal: read segment %s: %w", seg.name(), err)
 		}
-		s.visited(seg, h, at)
+		if err := s.visited(h, at); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -200,7 +202,9 @@ func (s *scanner) newest(seg *segment) error {
 		if err != nil {
 			return fmt.Errorf("wal: read segment %s: %w", seg.name(), err)
 		}
-		s.visited(seg, h, at)
+		if err := s.visited(h, at); err != nil {
+			return err
+		}
 	}
 }
 
@@ -219,8 +223,19 @@ func (s *scanner) judge(seg *segment, bad *badFrame) error {
 	})
 }
 
-func (s *scanner) visited(seg *segment, h frameHeader, offset int64) {
-	if s.visit != nil {
-		s.visit(seg, h, offset)
+func (s *scanner) visited(h frameHeader, offset int64) error {
+	if s.visit == nil {
+		return nil
 	}
+	return s.visit(h, offset)
+}
+
+// missingBefore checks that no record which a sink may need was in a segment before the oldest.
+func missingBefore(oldest *segment, firstLSN LSN) error {
+	if prev := oldest.header.prev; firstLSN > 0 && prev.last >= firstLSN {
+		return oldest.corrupt(0, fmt.Sprintf(
+			"segment %d before it, with records up to LSN %d, is missing, but the sinks have only those below %d",
+			prev.segment, prev.last, firstLSN))
+	}
+	return nil
 }

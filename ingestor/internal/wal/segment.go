@@ -112,17 +112,6 @@ func (h *segmentHeader) decode(b []byte) error {
 	return nil
 }
 
-// readSegmentHeader reads and checks the header of an open segment.
-func readSegmentHeader(f vfs.File) (segmentHeader, error) {
-	b := make([]byte, segmentHeaderBytes)
-	var h segmentHeader
-	n, err := readFull(f, b, 0)
-	if err != nil {
-		return h, err
-	}
-	return h, h.decode(b[:n])
-}
-
 // segmentName is a segment's file name; names sort as ids do.
 func segmentName(id uint64) string { return fmt.Sprintf("%016d%s", id, segmentSuffix) }
 

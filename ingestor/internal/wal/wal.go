@@ -82,6 +82,9 @@ type WAL struct {
 	budget  *budget
 	spares  *spares
 	metrics *metrics
+	// firstSegment is the id of the first segment of a new log; suffix follows the names of segments. Only a repair sets them.
+	firstSegment uint64
+	suffix       string
 
 	// Of the goroutine that appends. file is that of the newest segment; nil until this WAL has begun one, because nothing
 	// is ever added to a segment that was recovered. unproven is set while the last group has no frame after it.

@@ -105,11 +105,26 @@ func (w *WAL) roll() error {
 	return nil
 }
 
+// skipTo ends the segment so that the next entry's first LSN is lsn, which must be above NextLSN. What was appended is synced.
+func (w *WAL) skipTo(lsn LSN) error {
+	if err := w.Sync(); err != nil {
+		return err
+	}
+	file := w.file
+	w.file = nil
+	w.next.Store(lsn)
+	w.durable.Store(lsn - 1)
+	if file == nil {
+		return nil
+	}
+	return file.Close()
+}
+
 // nextSegment describes the segment that follows the newest.
 func (w *WAL) nextSegment() *segment {
 	h := segmentHeader{
 		wal:           w.id,
-		id:            1,
+		id:            w.firstSegment,
 		first:         w.next.Load() - w.group.records,
 		sizeBytes:     w.opt.SegmentSizeBytes,
 		maxGroupBytes: int64(w.opt.MaxGroupBytes),
@@ -125,7 +140,7 @@ func (w *WAL) nextSegment() *segment {
 	w.mu.Unlock()
 	return &segment{
 		header:    h,
-		path:      filepath.Join(w.opt.Dir, segmentName(h.id)),
+		path:      filepath.Join(w.opt.Dir, segmentName(h.id)+w.suffix),
 		sizeBytes: h.sizeBytes,
 		endBytes:  segmentHeaderBytes,
 		last:      h.first - 1,

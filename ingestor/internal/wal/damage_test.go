@@ -1,0 +1,295 @@
+package wal
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ingestor-project/ingestor/ingestor/internal/vfs"
+	"github.com/ingestor-project/ingestor/ingestor/internal/vfs/crashfs"
+)
+
+// image is a log as files in memory, and what it must hold.
+type image struct {
+	files map[string][]byte
+	// firsts are the LSNs of all entries; the last unprovable of them have no frame after their group, so nothing shows whether
+	// they had been synced.
+	firsts     []LSN
+	unprovable int
+}
+
+// newImage writes a log of two segments and some spares, and takes its files.
+func newImage(t *testing.T, closed bool) *image {
+	t.Helper()
+	fsys := crashfs.New()
+	opt := Options{Dir: "wal", FS: fsys, SegmentSizeBytes: 32 << 10, MaxGroupBytes: 8 << 10, SpareSegments: 1}
+	w := mustOpen(t, opt)
+	img := &image{files: map[string][]byte{}, unprovable: 2}
+	for w.newest().header.id < 4 { // the later ones are recycled
+		img.firsts = append(img.firsts, write(t, w, 1, 4)...)
+		if w.segmentCount() == 3 {
+			require.NoError(t, w.TruncateBelow(w.newest().header.first))
+		}
+	}
+	img.firsts = append(img.firsts, write(t, w, 2, 2)...)
+	w.spares.stop()
+	if closed {
+		require.NoError(t, w.mark(kindSeal))
+		img.unprovable = 0
+	}
+	img.firsts = img.firsts[slices.Index(img.firsts, w.FirstLSN()):]
+	require.Equal(t, img.firsts, replayed(t, w, 0))
+	names, err := fsys.List("wal")
+	require.NoError(t, err)
+	for _, name := range names {
+		img.files[name], err = vfs.ReadFile(fsys, filepath.Join("wal", name))
+		require.NoError(t, err)
+	}
+	return img
+}
+
+// segments are the names of the segments, ascending.
+func (img *image) segments() []string {
+	var names []string
+	for name := range img.files {
+		if _, ok := parseSegmentName(name); ok {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// mount makes a file system of the image in which name is replaced by contents, or missing where that is nil.
+func (img *image) mount(t *testing.T, name string, contents []byte) *crashfs.FS {
+	t.Helper()
+	fsys := crashfs.New()
+	require.NoError(t, fsys.MkdirAll("wal", 0o755))
+	for file, b := range img.files {
+		if file == name {
+			b = contents
+		}
+		if b == nil {
+			continue
+		}
+		f, err := fsys.OpenFile(filepath.Join("wal", file), os.O_CREATE|os.O_RDWR, 0o644)
+		require.NoError(t, err)
+		_, err = f.WriteAt(b, 0)
+		require.NoError(t, err)
+	}
+	return fsys
+}
+
+// outcome is what Verify makes of a damaged log.
+type outcome int
+
+const (
+	intact outcome = iota
+	cut
+	refused
+)
+
+// judgeDamage mounts the image with one file changed and holds the result to the three legal outcomes: all entries are
+// there; or the last group, of which nothing shows that it was synced, is cut; or the log is refused.
+func (img *image) judgeDamage(t *testing.T, name string, contents []byte) (outcome, error) {
+	t.Helper()
+	fsys := img.mount(t, name, contents)
+	s := scanner{fs: fsys, dir: "wal"}
+	list, err := listDir(fsys, "wal")
+	require.NoError(t, err)
+	segments, err := s.scan(context.Background(), list.segments)
+	if err == nil && len(segments) > 0 {
+		err = missingBefore(segments[0], img.firsts[0])
+	}
+	if corruption, ok := errors.AsType[*CorruptionError](err); ok {
+		if corruption.Reason == "" || corruption.Segment == "" {
+			return refused, fmt.Errorf("unclear refusal: %w", err)
+		}
+		return refused, nil
+	}
+	if err != nil {
+		return refused, err
+	}
+	w := newWAL(Options{FS: fsys, Dir: "wal"})
+	w.segments = segments
+	var got []LSN
+	err = w.Replay(context.Background(), 0, func(f Frame) error {
+		if !isEntry(f) {
+			return fmt.Errorf("frame at LSN %d is not what was appended", f.First)
+		}
+		got = append(got, f.First)
+		return nil
+	})
+	must := len(img.firsts) - img.unprovable
+	switch {
+	case err != nil:
+		return intact, err
+	case slices.Equal(got, img.firsts):
+		return intact, nil
+	case len(got) >= must && len(got) < len(img.firsts) && slices.Equal(got, img.firsts[:len(got)]):
+		return cut, nil
+	default:
+		return intact, fmt.Errorf("%d entries replayed, %d to %d are legal", len(got), must, len(img.firsts))
+	}
+}
+
+func TestDamageHasThreeOutcomes(t *testing.T) {
+	const seed = 7
+	rng := rand.New(rand.NewPCG(seed, seed))
+	kinds := map[string]func(b []byte, at int) []byte{
+		"bit flip": func(b []byte, at int) []byte {
+			b[at] ^= 1 << rng.IntN(8)
+			return b
+		},
+		"truncation":         func(b []byte, at int) []byte { return b[:at] },
+		"zeroed sector":      func(b []byte, at int) []byte { clear(sector(b, at, 512)); return b },
+		"zeroed block":       func(b []byte, at int) []byte { clear(sector(b, at, 4096)); return b },
+		"garbage in a block": func(b []byte, at int) []byte { garble(sector(b, at, 4096), rng); return b },
+		"swapped sectors": func(b []byte, at int) []byte {
+			x, y := sector(b, at, 512), sector(b, rng.IntN(len(b)), 512)
+			old := bytes.Clone(x)
+			copy(x, y)
+			copy(y, old)
+			return b
+		},
+		"copied sector": func(b []byte, at int) []byte { copy(sector(b, at, 512), sector(b, rng.IntN(len(b)), 512)); return b },
+	}
+	steps := map[string]int{"bit flip": 5, "truncation": 61}
+	for _, closed := range []bool{false, true} {
+		img := newImage(t, closed)
+		for kind, damage := range kinds {
+			t.Run(fmt.Sprintf("%s, closed %v", kind, closed), func(t *testing.T) {
+				var count [3]int
+				for _, name := range img.segments() {
+					step := max(steps[kind], 1)
+					if steps[kind] == 0 {
+						step = 512
+					}
+					for at := 0; at < len(img.files[name]); at += step {
+						got, err := img.judgeDamage(t, name, damage(bytes.Clone(img.files[name]), at))
+						require.NoError(t, err, "seed %d, %s of %s at byte %d", seed, kind, name, at)
+						count[got]++
+					}
+				}
+				t.Logf("intact %d, cut %d, refused %d", count[intact], count[cut], count[refused])
+				require.NotZero(t, count[refused])
+				if closed {
+					require.Zero(t, count[cut], "after a seal everything is provable")
+				}
+			})
+		}
+	}
+}
+
+func sector(b []byte, at, size int) []byte {
+	at = at / size * size
+	return b[at:min(at+size, len(b))]
+}
+
+func garble(b []byte, rng *rand.Rand) {
+	for i := range b {
+		b[i] = byte(rng.Uint32())
+	}
+}
+
+func TestMissingSegmentIsRefused(t *testing.T) {
+	img := newImage(t, false)
+	names := img.segments()
+	require.GreaterOrEqual(t, len(names), 2)
+	for _, name := range names[:len(names)-1] {
+		got, err := img.judgeDamage(t, name, nil)
+		require.NoError(t, err)
+		require.Equal(t, refused, got, name)
+	}
+}
+
+func TestSegmentUnderAnotherNameIsRefused(t *testing.T) {
+	img := newImage(t, false)
+	names := img.segments()
+	got, err := img.judgeDamage(t, names[0], img.files[names[1]])
+	require.NoError(t, err)
+	require.Equal(t, refused, got)
+}
+
+// TestNewestWithoutHeaderIsRefused: a segment gets its name after its header is durable, so no crash leaves this.
+func TestNewestWithoutHeaderIsRefused(t *testing.T) {
+	img := newImage(t, false)
+	names := img.segments()
+	newest := names[len(names)-1]
+	for _, contents := range [][]byte{{}, make([]byte, 100), make([]byte, 4096), make([]byte, len(img.files[newest]))} {
+		got, err := img.judgeDamage(t, newest, contents)
+		require.NoError(t, err)
+		require.Equal(t, refused, got)
+	}
+}
+
+// TestTwoCrashesAndStaleFrames: a group is torn so that only its later frames reach the disk; the file is then recovered,
+// dropped, and used again, and a second group is torn right where the stale frames begin.
+func TestTwoCrashesAndStaleFrames(t *testing.T) {
+	fsys := crashfs.New()
+	opt := Options{Dir: "wal", FS: fsys, SegmentSizeBytes: 32 << 10, MaxGroupBytes: 16 << 10, SpareSegments: -1}
+	w := mustOpen(t, opt)
+	big := func() Entry { return Entry{Records: 1, Parts: [2][]byte{make([]byte, 4096-frameHeaderBytes)}} }
+	appendBig := func(n int) {
+		for range n {
+			_, err := w.Append(big())
+			require.NoError(t, err)
+		}
+		require.NoError(t, w.Sync())
+	}
+	tear := func(name string, offset int64) {
+		f, err := fsys.OpenFile(filepath.Join("wal", name), os.O_RDWR, 0)
+		require.NoError(t, err)
+		_, err = f.WriteAt(make([]byte, 4096), offset)
+		require.NoError(t, err)
+	}
+	appendBig(1)
+	appendBig(3)
+	first := w.newest()
+	tear(first.name(), 2*4096) // the first frame of the second group
+	w.spares.stop()
+
+	w = mustOpen(t, opt)
+	require.EqualValues(t, 2, w.NextLSN(), "the torn group is cut, its valid later frames with it")
+	appendBig(1) // LSN 2 again, in a new segment
+	require.EqualValues(t, 2, w.segmentCount())
+
+	// The file of the first segment becomes the third one's: same place, stale frames behind every header.
+	stale, err := vfs.ReadFile(fsys, filepath.Join("wal", first.name()))
+	require.NoError(t, err)
+	require.NoError(t, w.TruncateBelow(2))
+	appendBig(2)
+	appendBig(2) // fills the second segment
+	f, err := fsys.OpenFile(filepath.Join("wal", "spare-99.tmp"), os.O_CREATE|os.O_RDWR, 0o644)
+	require.NoError(t, err)
+	_, err = f.WriteAt(append(stale, make([]byte, opt.SegmentSizeBytes-int64(len(stale)))...), 0)
+	require.NoError(t, err)
+	w.spares.put(filepath.Join("wal", "spare-99.tmp"))
+	before := w.NextLSN()
+	appendBig(3)
+	third := w.newest()
+	require.EqualValues(t, 3, third.header.id)
+	got, err := vfs.ReadFile(fsys, filepath.Join("wal", third.name()))
+	require.NoError(t, err)
+	copied := stale[2*4096 : 4*4096]
+	tear(third.name(), 4096)
+	f, err = fsys.OpenFile(filepath.Join("wal", third.name()), os.O_RDWR, 0)
+	require.NoError(t, err)
+	_, err = f.WriteAt(copied, 2*4096) // the torn group left the stale sectors as they were
+	require.NoError(t, err)
+	require.NotEqual(t, got[2*4096:4*4096], copied)
+	w.spares.stop()
+
+	w = mustOpen(t, opt)
+	require.Equal(t, before, w.NextLSN(), "nothing stale is taken for the log's")
+	appendBig(1)
+	require.NoError(t, w.Close())
+}
