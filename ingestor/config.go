@@ -160,12 +160,15 @@ func (c *Config) Validate() error {
 	check(c.Auth.KeysFile != "" || c.Auth.JWT.enabled(), "auth", "set keys_file, or a key source for jwt: a server without credentials takes nothing")
 	check(c.WAL.SegmentBytes >= 1<<20 && c.WAL.SegmentBytes%4096 == 0, "wal.segment_bytes", "must be a multiple of 4 KiB and at least 1MiB")
 	check(c.WAL.MaxGroupBytes+8192 <= c.WAL.SegmentBytes, "wal.max_group_bytes", "must fit into a segment (%s)", c.WAL.SegmentBytes)
+	_, knownMode := directModes[c.WAL.DirectIO]
+	check(knownMode, "wal.direct_io", "must be auto, on or off")
 	check(c.WAL.MaxBytes >= 2*c.WAL.SegmentBytes, "wal.max_bytes", "must hold two segments at least")
 	check(c.Ingest.MaxBatchBytes+8192 <= c.WAL.MaxGroupBytes, "ingest.max_batch_bytes", "must fit into wal.max_group_bytes (%s) with 8 KiB to spare", c.WAL.MaxGroupBytes)
 	check(c.Ingest.MaxRecordBytes <= c.Ingest.MaxBatchBytes, "ingest.max_record_bytes", "is larger than a batch")
 	check(c.Ingest.StreamWindow >= 1 && c.Ingest.StreamWindow <= 128, "ingest.stream_window", "must lie between 1 and 128, the batches that are remembered of a producer")
 	check(c.Memtable.BudgetBytes >= 4*c.Ingest.MaxBatchBytes, "memtable.budget_bytes", "must hold four of the largest batches")
-	check(c.Memtable.GenerationBytes*2 <= c.Memtable.BudgetBytes, "memtable.generation_bytes", "must be at most half of memtable.budget_bytes")
+	check(5*c.Memtable.GenerationBytes+c.Ingest.QueueBytes <= c.Memtable.BudgetBytes, "memtable.budget_bytes",
+		"must hold five generations (memtable.generation_bytes) and the commit queue (ingest.queue_bytes)")
 	check(c.Parquet.Enabled || c.Timescale.enabled(), "parquet.enabled", "is off and there is no database: nothing would ever leave the log")
 	check(c.Timescale.DSN == "" || c.Timescale.DSNFile == "", "timescale", "set dsn or dsn_file, not both")
 	check(c.Drain.Timeout > 0, "drain.timeout", "must be positive")
