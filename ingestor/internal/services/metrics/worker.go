@@ -85,8 +85,14 @@ func (w *worker) flush(ctx context.Context) {
 
 // pause doubles with each attempt. A random half of it keeps workers and servers from trying in step.
 func (w *worker) pause(attempt int) time.Duration {
-	const maxDoublings = 20 // the bound is reached long before, and the shift stays in range
-	full := min(w.config.RetryMin<<min(attempt, maxDoublings), w.config.RetryMax)
+	full := w.config.RetryMin
+	for range attempt {
+		if full > w.config.RetryMax/2 {
+			full = w.config.RetryMax
+			break
+		}
+		full *= 2
+	}
 	return full/2 + rand.N(full/2+1)
 }
 
