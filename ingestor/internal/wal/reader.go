@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-
-	"github.com/ingestor-project/ingestor/ingestor/internal/vfs"
 )
 
 // windowBytes is how much is read at a time: large enough for the disk to stream, small enough to stay in the CPU's cache.
@@ -81,7 +79,7 @@ type cursor struct {
 }
 
 // reset points the cursor at the first frame of a segment.
-func (c *cursor) reset(f vfs.File, h segmentHeader) {
+func (c *cursor) reset(f io.ReaderAt, h segmentHeader) {
 	c.window.reset(f, h.sizeBytes)
 	c.header, c.offset, c.group = h, segmentHeaderBytes, segmentHeaderBytes
 	c.last, c.chain, c.frames, c.sealed = h.first-1, h.checksum, 0, false

@@ -30,7 +30,8 @@ type RepairReport struct {
 	PutAside []string
 	// Lost are the LSNs that were given out and are in no legible frame. Of records above the last kept one nothing is known.
 	Lost []LSNRange
-	// LostBytes is the size of the places, between legible frames, that are part of none.
+	// LostBytes is the size of the places, between legible frames, that are part of none. What is lost after the last legible
+	// frame of a segment is not counted, because where it ended is not known.
 	LostBytes int64
 	// LostFrames counts the frames there whose header is legible; more may have been.
 	LostFrames int
@@ -72,7 +73,7 @@ func Repair(ctx context.Context, opt Options) (RepairReport, error) {
 	if err != nil {
 		return report, err
 	}
-	if err := rebuild(ctx, opt, s, list.segments); err != nil {
+	if err := rebuild(ctx, opt, s, list); err != nil {
 		return report, fmt.Errorf("wal: repair: %w", err)
 	}
 	s.tell(&report, opt.FirstLSN)
@@ -94,8 +95,8 @@ func damage(ctx context.Context, opt Options, ids []uint64) (*CorruptionError, e
 	return nil, err
 }
 
-// rebuild writes the salvaged frames as a new log, beside the old one, and then the marker.
-func rebuild(ctx context.Context, opt Options, s *salvage, ids []uint64) error {
+// rebuild writes the salvaged frames as a new log, beside the old one, and then the marker. Spares are given up.
+func rebuild(ctx context.Context, opt Options, s *salvage, list listing) error {
 	names, err := opt.FS.List(opt.Dir)
 	if err != nil {
 		return err
@@ -107,7 +108,7 @@ func rebuild(ctx context.Context, opt Options, s *salvage, ids []uint64) error {
 			}
 		}
 	}
-	firstID := ids[len(ids)-1] + 1
+	firstID := list.segments[len(list.segments)-1] + 1
 	opt.SpareSegments, opt.MaxSizeBytes, opt.Registerer, opt.OnGroup = 0, 0, nil, func(GroupStats) {}
 	opt.MaxGroupBytes = max(opt.MaxGroupBytes, s.maxGroupBytes)
 	opt.SegmentSizeBytes = max(opt.SegmentSizeBytes, minSegmentBytes(opt.MaxGroupBytes))
@@ -115,7 +116,7 @@ func rebuild(ctx context.Context, opt Options, s *salvage, ids []uint64) error {
 	w.id, w.firstSegment, w.suffix = s.wal, firstID, repairedSuffix
 	w.next.Store(s.first())
 	w.durable.Store(s.first() - 1)
-	if err := w.start(ctx, nil); err != nil {
+	if err := w.start(ctx, list.spares); err != nil {
 		return err
 	}
 	if err := errors.Join(s.copyTo(ctx, w), w.Close()); err != nil {
