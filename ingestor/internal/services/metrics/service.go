@@ -85,6 +85,15 @@ func (s *Service) Submit(metrics []Metric) (*Receipt, error) {
 	return receipt, nil
 }
 
+// Buffered returns the number of metrics that are accepted and not yet written.
+func (s *Service) Buffered() int {
+	n := 0
+	for _, sh := range s.shards {
+		n += sh.buffered()
+	}
+	return n
+}
+
 // Loss says what Close could not write.
 type Loss struct {
 	// Metrics counts those that are certainly not in the database.

@@ -68,6 +68,12 @@ func (s *shard) release(metrics int, bytes int64) {
 	s.bytes -= bytes
 }
 
+func (s *shard) buffered() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.metrics
+}
+
 func (s *shard) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
