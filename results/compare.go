@@ -112,7 +112,7 @@ func comparedMetrics(a, b *Scenario, all bool) []string {
 }
 
 func compareMetric(a, b *Scenario, name string) (Change, bool) {
-	baseValues, contenderValues := validValues(a, name), validValues(b, name)
+	baseValues, contenderValues := valuesOf(validRepetitions(a.Repetitions), name), valuesOf(validRepetitions(b.Repetitions), name)
 	if len(baseValues) == 0 || len(contenderValues) == 0 {
 		return Change{}, false
 	}
@@ -139,16 +139,6 @@ func compareMetric(a, b *Scenario, name string) (Change, bool) {
 		}
 	}
 	return change, true
-}
-
-func validValues(s *Scenario, metric string) []float64 {
-	var values []float64
-	for _, repetition := range validRepetitions(s.Repetitions) {
-		if value, ok := repetition.Metrics[metric]; ok {
-			values = append(values, value)
-		}
-	}
-	return values
 }
 
 // WriteComparison prints a comparison, differences of environment first.

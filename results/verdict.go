@@ -36,7 +36,7 @@ func JudgeScenario(s *Scenario) {
 	valid := validRepetitions(s.Repetitions)
 	for i := range s.Objectives {
 		s.Objectives[i].Scenario = s.Name
-		judgeObjective(&s.Objectives[i], valid)
+		judgeObjective(&s.Objectives[i], valid, s.Repetitions)
 	}
 	s.Verify = Verify{Checked: len(s.Repetitions) > 0}
 	for _, repetition := range s.Repetitions {
@@ -95,19 +95,19 @@ func stateOf(s *Scenario, validCount int) State {
 	return state
 }
 
-func judgeObjective(o *Objective, valid []Repetition) {
+func judgeObjective(o *Objective, valid, all []Repetition) {
 	o.Median, o.Low, o.High, o.Confidence, o.Reason = nil, nil, nil, 0, ""
-	var values []float64
-	for _, repetition := range valid {
-		if value, ok := repetition.Metrics[o.Metric]; ok {
-			values = append(values, value)
-		}
-	}
-	switch {
-	case len(valid) == 0:
+	if len(valid) == 0 {
 		o.State, o.Reason = Inconclusive, "no valid repetition"
+		if values := valuesOf(all, o.Metric); len(values) > 0 {
+			// Shown, but not judged.
+			median := summarize(values).median
+			o.Median = &median
+		}
 		return
-	case len(values) == 0:
+	}
+	values := valuesOf(valid, o.Metric)
+	if len(values) == 0 {
 		o.State, o.Reason = Fail, "never measured"
 		return
 	}
@@ -132,8 +132,15 @@ func judgeObjective(o *Objective, valid []Repetition) {
 	}
 }
 
-// Ops are the comparisons that an objective may use.
-var Ops = []string{"<", "<=", "==", ">=", ">"}
+func valuesOf(repetitions []Repetition, metric string) []float64 {
+	var values []float64
+	for _, repetition := range repetitions {
+		if value, ok := repetition.Metrics[metric]; ok {
+			values = append(values, value)
+		}
+	}
+	return values
+}
 
 func holds(value float64, op string, limit float64) bool {
 	switch op {

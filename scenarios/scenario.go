@@ -103,7 +103,12 @@ type Validity struct {
 	ServerHeadroomCPUPct float64        `yaml:"server_headroom_cpu_pct"`
 }
 
-const defaultHeadroomCPUPct = 50
+// Defaults, as schema.json states them.
+const (
+	defaultHeadroomCPUPct = 50
+	defaultInFlight       = 4
+	defaultBatchRecords   = 1000
+)
 
 // Limit is a number in the metric's unit. In YAML a duration may stand for its nanoseconds.
 type Limit float64
@@ -137,6 +142,13 @@ func (s *Scenario) setDefaults() {
 	}
 	l := &s.Load
 	l.Tenants, l.Endpoints = max(l.Tenants, 1), max(l.Endpoints, 1)
+	l.Connections, l.Streams = max(l.Connections, 1), max(l.Streams, 1)
+	if l.InFlight == 0 {
+		l.InFlight = defaultInFlight
+	}
+	if l.BatchRecords == 0 {
+		l.BatchRecords = defaultBatchRecords
+	}
 	if l.Method == "" {
 		l.Method = engine.Stream
 	}
@@ -182,6 +194,23 @@ func (l *Load) OfferedRate() float64 {
 	return records / seconds
 }
 
+// Window is how long the server may take for each batch before the bound on unanswered batches makes the load generator late, at the
+// highest rate of the load; 0 for a closed loop.
+func (l *Load) Window() time.Duration {
+	highest := 0.0
+	for _, phase := range l.Phases {
+		highest = max(highest, phase.RecordsPerSecond)
+	}
+	if highest == 0 {
+		return 0
+	}
+	batches := l.Connections * l.Streams
+	if l.Method == engine.Stream {
+		batches *= l.InFlight
+	}
+	return time.Duration(float64(batches*l.BatchRecords) / highest * float64(time.Second))
+}
+
 // WarmUp is the length of the warm-up at the start of the load.
 func (l *Load) WarmUp() time.Duration {
 	total := time.Duration(0)
@@ -197,17 +226,9 @@ func (l *Load) WarmUp() time.Duration {
 // Words describe the client for tables: "stream, rows, prepared, 1000 a batch".
 func (l *Load) Words() string {
 	if l.Method == engine.Metrics {
-		return fmt.Sprintf("metrics, %d a request", l.BatchRecordsOrDefault())
+		return fmt.Sprintf("metrics, %d a request", l.BatchRecords)
 	}
-	return fmt.Sprintf("%s, %s, %s, %d a batch", l.Method, l.Layout, l.Client, l.BatchRecordsOrDefault())
-}
-
-// BatchRecordsOrDefault is the batch size in force.
-func (l *Load) BatchRecordsOrDefault() int {
-	if l.BatchRecords == 0 {
-		return 1000
-	}
-	return l.BatchRecords
+	return fmt.Sprintf("%s, %s, %s, %d a batch", l.Method, l.Layout, l.Client, l.BatchRecords)
 }
 
 // ackLevels are the names that scenarios use.

@@ -71,6 +71,7 @@ func TestLoadSetsDefaults(t *testing.T) {
 	require.InDelta(t, 1000, scenario.Load.OfferedRate(), 0)
 	require.Equal(t, Objective{Metric: "commit_p99_ns", Op: "<", Limit: 1_000_000, Unit: "ns"}, scenario.Objectives[0])
 	require.Equal(t, "records/s", scenario.Objectives[1].Unit)
+	require.Equal(t, 4*time.Second, scenario.Load.Window(), "four batches of 1,000 at 1,000 a second")
 	config := scenario.Load.EngineConfig()
 	require.Len(t, config.Endpoints, 2)
 	require.Equal(t, time.Second, config.Phases[0].Duration)
