@@ -52,8 +52,6 @@ type Dependencies struct {
 
 // API serves metrics.v1.MetricsService. Safe for concurrent use.
 type API struct {
-	metricspb.UnimplementedMetricsServiceServer
-
 	config    Config
 	submitter Submitter
 	now       func() time.Time
@@ -71,9 +69,9 @@ func New(config Config, deps Dependencies) (*API, error) {
 	return &API{config: config, submitter: deps.Submitter, now: deps.Now, draining: make(chan struct{})}, nil
 }
 
-// Register adds the service to a server.
+// Register adds the service to a server whose codec is rpc.Codec.
 func (a *API) Register(server grpc.ServiceRegistrar) {
-	metricspb.RegisterMetricsServiceServer(server, a)
+	server.RegisterService(&serviceDesc, a)
 }
 
 // Drain refuses further calls with UNAVAILABLE. Streams end with the same status when what they have read is answered.

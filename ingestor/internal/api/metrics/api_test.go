@@ -17,10 +17,13 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/ingestor-project/ingestor/ingestor/internal/api/rpc"
 	"github.com/ingestor-project/ingestor/ingestor/internal/auth"
 	"github.com/ingestor-project/ingestor/ingestor/internal/services/metrics"
 	"github.com/ingestor-project/ingestor/ingestor/internal/storage/timescale"
@@ -56,6 +59,7 @@ type fixture struct {
 	api     *API
 	server  *grpc.Server
 	service *metrics.Service
+	conn    *grpc.ClientConn
 	client  metricspb.MetricsServiceClient
 }
 
@@ -90,6 +94,7 @@ func (f *fixture) serve(t *testing.T, submitter Submitter) {
 	principal, err := auth.NewPrincipal("acme", "test", []string{"*"})
 	require.NoError(t, err)
 	f.server = grpc.NewServer(
+		grpc.ForceServerCodecV2(rpc.Codec{}),
 		grpc.UnaryInterceptor(func(ctx context.Context, r any, _ *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
 			return next(auth.NewContext(ctx, principal), r)
 		}),
@@ -103,6 +108,7 @@ func (f *fixture) serve(t *testing.T, submitter Submitter) {
 	conn, err := grpc.NewClient("passthrough:test", grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
 	require.NoError(t, err)
+	f.conn = conn
 	f.client = metricspb.NewMetricsServiceClient(conn)
 	t.Cleanup(func() {
 		require.NoError(t, conn.Close())
@@ -262,6 +268,43 @@ func TestBatchIsTakenWholeOrNotAtAll(t *testing.T) {
 	require.NoError(t, err)
 	require.EqualValues(t, 3, response.GetAcceptedCount())
 	require.Equal(t, []string{"a", "b", "c"}, names(f.got))
+}
+
+// bytesCodec sends bytes as they are.
+type bytesCodec struct{ encoding.CodecV2 }
+
+func (c bytesCodec) Marshal(v any) (mem.BufferSlice, error) {
+	if raw, ok := v.([]byte); ok {
+		return mem.BufferSlice{mem.SliceBuffer(raw)}, nil
+	}
+	return c.CodecV2.Marshal(v)
+}
+
+func TestBytesThatAreNoMessageAreRefused(t *testing.T) {
+	f := serve(t, nil)
+	codec := grpc.ForceCodecV2(bytesCodec{encoding.GetCodecV2("proto")})
+	const malformed = storagepb.ErrorCode_ERROR_CODE_MALFORMED
+	noUTF8 := []byte{0x0a, 1, 0xff} // service: one byte that is no UTF-8
+	for _, raw := range [][]byte{{0xff}, noUTF8} {
+		for _, method := range []string{metricspb.MetricsService_LogMetric_FullMethodName, metricspb.MetricsService_LogMetricBatch_FullMethodName} {
+			err := f.conn.Invoke(t.Context(), method, append(raw[:len(raw):len(raw)], 0xff), &metricspb.LogMetricsResponse{}, codec)
+			requireRefused(t, err, malformed, codes.InvalidArgument, "")
+		}
+	}
+
+	stream, err := f.conn.NewStream(t.Context(), &grpc.StreamDesc{ClientStreams: true, ServerStreams: true},
+		metricspb.MetricsService_LogMetricStream_FullMethodName, codec)
+	require.NoError(t, err)
+	require.NoError(t, stream.SendMsg(noUTF8))
+	require.NoError(t, stream.SendMsg(request("a")))
+	require.NoError(t, stream.CloseSend())
+	var response metricspb.LogMetricsResponse
+	require.NoError(t, stream.RecvMsg(&response))
+	require.Equal(t, malformed, response.GetError().GetCode())
+	response.Reset()
+	require.NoError(t, stream.RecvMsg(&response))
+	require.EqualValues(t, 1, response.GetAcceptedCount())
+	require.ErrorIs(t, stream.RecvMsg(&response), io.EOF)
 }
 
 func TestWALSyncedIsUnsupported(t *testing.T) {

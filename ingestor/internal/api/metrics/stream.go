@@ -16,8 +16,6 @@ import (
 // is not read, and gRPC's flow control holds the client.
 const maxUnanswered = 64
 
-type metricStream = grpc.BidiStreamingServer[metricspb.LogMetricsRequest, metricspb.LogMetricsResponse]
-
 // answer is one request of a stream: taken, or refused.
 type answer struct {
 	taken   taken
@@ -25,7 +23,7 @@ type answer struct {
 }
 
 // LogMetricStream answers each request, in order. A refused request does not end the stream.
-func (a *API) LogMetricStream(stream metricStream) error {
+func (a *API) LogMetricStream(stream grpc.ServerStream) error {
 	tenant, err := tenantOf(stream.Context())
 	if err != nil {
 		return err
@@ -45,21 +43,21 @@ func (a *API) LogMetricStream(stream metricStream) error {
 }
 
 // receiveAll submits requests until the client is done, the stream fails or the server drains.
-func (a *API) receiveAll(stream metricStream, tenant string, answers chan<- answer) error {
-	requests := make(chan *metricspb.LogMetricsRequest)
-	var failed error // set before requests is closed
+func (a *API) receiveAll(stream grpc.ServerStream, tenant string, answers chan<- answer) error {
+	messages := make(chan *rpc.RawMessage)
+	var failed error // set before messages is closed
 	a.receivers.Go(func() {
-		defer close(requests)
-		failed = receive(stream, requests)
+		defer close(messages)
+		failed = receive(stream, messages)
 	})
 	for {
 		select {
-		case r, open := <-requests:
+		case raw, open := <-messages:
 			if !open {
 				return failed
 			}
 			select {
-			case answers <- a.answer(tenant, r):
+			case answers <- a.answer(tenant, raw):
 			case <-stream.Context().Done():
 				return stream.Context().Err()
 			}
@@ -69,10 +67,11 @@ func (a *API) receiveAll(stream metricStream, tenant string, answers chan<- answ
 	}
 }
 
-// receive reads requests. It ends with the stream, at the latest when the handler has returned.
-func receive(stream metricStream, requests chan<- *metricspb.LogMetricsRequest) error {
+// receive reads messages, undecoded. It ends with the stream, at the latest when the handler has returned.
+func receive(stream grpc.ServerStream, messages chan<- *rpc.RawMessage) error {
 	for {
-		r, err := stream.Recv()
+		raw := new(rpc.RawMessage)
+		err := stream.RecvMsg(raw)
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
@@ -80,15 +79,23 @@ func receive(stream metricStream, requests chan<- *metricspb.LogMetricsRequest) 
 			return err
 		}
 		select {
-		case requests <- r:
+		case messages <- raw:
 		case <-stream.Context().Done():
+			raw.Free()
 			return stream.Context().Err()
 		}
 	}
 }
 
-func (a *API) answer(tenant string, r *metricspb.LogMetricsRequest) answer {
-	t, err := a.submit(tenant, r.GetAckLevel(), []*metricspb.LogMetricsRequest{r})
+// answer submits one request.
+func (a *API) answer(tenant string, raw *rpc.RawMessage) answer {
+	defer raw.Free()
+	request := new(metricspb.LogMetricsRequest)
+	err := decode(raw, request)
+	var t taken
+	if err == nil {
+		t, err = a.submit(tenant, request.GetAckLevel(), []*metricspb.LogMetricsRequest{request})
+	}
 	var refused *refusal.Error
 	if errors.As(err, &refused) {
 		return answer{refused: refused}
@@ -97,7 +104,7 @@ func (a *API) answer(tenant string, r *metricspb.LogMetricsRequest) answer {
 }
 
 // send waits for what the request asked for and answers it.
-func (a *API) send(stream metricStream, next answer) error {
+func (a *API) send(stream grpc.ServerStream, next answer) error {
 	response := &metricspb.LogMetricsResponse{}
 	if next.refused == nil {
 		var err error
@@ -109,5 +116,5 @@ func (a *API) send(stream metricStream, next answer) error {
 	if next.refused != nil {
 		response = &metricspb.LogMetricsResponse{Error: rpc.BatchError(next.refused)}
 	}
-	return stream.Send(response)
+	return stream.SendMsg(response)
 }
