@@ -274,8 +274,7 @@ func (c *committer) answerDuplicates() {
 
 // refuse answers a batch that was not stored.
 func (c *committer) refuse(s *Submission, err *refusal.Error) {
-	s.Err = err
-	s.FirstLSN, s.LastLSN, s.AckedRecords, s.Duplicate = 0, 0, 0, false
+	s.fail(err)
 	s.releaseBuffer()
 	c.service.answer(s)
 }
@@ -287,7 +286,7 @@ func (c *committer) poison(err error) {
 	s.metrics.poisoned.Set(1)
 	s.deps.Logger.Error("the log has failed, no more batches are taken", "error", err)
 	for _, waiting := range s.waiters.takeAll() {
-		waiting.Err = outcomeUnknown()
+		waiting.fail(outcomeUnknown())
 		s.answer(waiting)
 	}
 	if s.deps.OnFatal != nil {

@@ -240,8 +240,8 @@ func (s *Service) Close() error {
 	s.subscription.Close()
 	<-s.released
 	for _, submission := range s.waiters.takeAll() {
-		submission.Err = refusal.New(refusal.OutcomeUnknown, "",
-			"the batch is in the log, but the server stopped before all sinks had committed it")
+		submission.fail(refusal.New(refusal.OutcomeUnknown, "",
+			"the batch is in the log, but the server stopped before all sinks had committed it"))
 		s.answer(submission)
 	}
 	return err

@@ -81,3 +81,9 @@ func (s *Submission) releaseBuffer() {
 	s.Buf.Release()
 	s.takeBuffer()
 }
+
+// fail sets the outcome of a submission that is not acknowledged.
+func (s *Submission) fail(err *refusal.Error) {
+	s.Err = err
+	s.FirstLSN, s.LastLSN, s.AckedRecords, s.Duplicate = 0, 0, 0, false
+}
