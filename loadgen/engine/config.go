@@ -79,6 +79,10 @@ type Script interface {
 	// Batch returns batch i, and when it is due after the start of its phase. Its producer, sequence and time are set by
 	// the engine. Due times must not fall.
 	Batch(i int) (b record.Batch, due time.Duration)
+	// Endpoints are the names that Batch.Endpoint indexes. They take the place of Config.Endpoints.
+	Endpoints() []string
+	// Reference tells the judge where to find the content again.
+	Reference() ledger.Replay
 }
 
 // Config states a run.
@@ -103,7 +107,7 @@ type Config struct {
 	Client       Client // default: Prepared
 	AckLevel     storagepb.AckLevel
 	Spec         record.Spec
-	Script       Script // nil: records of Spec
+	Script       Script // nil: records of Spec. A script is always sent by the live client.
 
 	Phases []Phase
 	// Overrun bounds how long batches that are due may still be sent after the last phase's end. Default: 10 s. Those left then are
@@ -140,6 +144,9 @@ func (c Config) withDefaults() Config {
 	c.Overrun = orDefault(c.Overrun, 10*time.Second)
 	c.RetryFor = orDefault(c.RetryFor, 30*time.Second)
 	c.Spec = c.Spec.WithDefaults()
+	if c.Script != nil {
+		c.Endpoints, c.Client = c.Script.Endpoints(), Live
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -192,8 +199,8 @@ func (c *Config) validateLoad() error {
 			producers, c.FirstProducer, record.MaxProducers)
 	case !(c.Skew >= 0):
 		return errors.New("engine: skew must not be negative")
-	case c.Script != nil && (c.Client != Live || c.Method == Metrics):
-		return errors.New("engine: a script needs the live client and a method for records")
+	case c.Script != nil && c.Method == Metrics:
+		return errors.New("engine: a script needs a method for records")
 	case c.Method == Metrics && (c.BatchRecords > record.MaxMetricRecords || c.FirstProducer+producers > record.MaxMetricProducers):
 		return fmt.Errorf("engine: at most %d metrics in a request and %d producers can be told apart",
 			record.MaxMetricRecords, record.MaxMetricProducers)
@@ -232,6 +239,10 @@ func (c Config) LedgerHeader() ledger.Header {
 	}
 	for _, t := range c.Tenants {
 		h.Tenants = append(h.Tenants, t.ID)
+	}
+	if c.Script != nil {
+		reference := c.Script.Reference()
+		h.Replay = &reference
 	}
 	if c.Method == Metrics {
 		h.Kind, h.Service = ledger.Metrics, c.service()

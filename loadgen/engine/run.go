@@ -193,7 +193,7 @@ func (r *run) lane(ctx context.Context, lanes map[int]*lane, worker, tenant int,
 		lanes[tenant] = l
 		r.lanes.Go(func() {
 			l.runSessions(ctx)
-			if l.err != nil {
+			if l.err != nil && ctx.Err() == nil {
 				r.mu.Lock()
 				defer r.mu.Unlock()
 				r.failed = append(r.failed, l.err)
