@@ -8,7 +8,7 @@ import (
 )
 
 // WriteSnapshot stores the dedupe table, as of lsn, in a file beside the manifest. It takes force with the Commit of an
-// Edit whose Dedupe is what is returned here, and that must be the next Commit; until then, and after a crash before it, the
+// Edit whose Dedupe is what is returned here, before the next WriteSnapshot; until then, and after a crash before it, the
 // former snapshot holds. ErrNoSpace means that nothing has changed; any other error poisons the manifest.
 func (m *Manifest) WriteSnapshot(lsn LSN, contents []byte) (Snapshot, error) {
 	m.mu.Lock()

@@ -85,7 +85,7 @@ func (s *State) clone() State {
 }
 
 // SortedFiles returns the files ordered by path.
-func (s *State) SortedFiles() []File {
+func (s State) SortedFiles() []File {
 	files := make([]File, 0, len(s.Files))
 	for _, path := range slices.Sorted(maps.Keys(s.Files)) {
 		files = append(files, s.Files[path])

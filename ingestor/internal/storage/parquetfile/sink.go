@@ -93,10 +93,11 @@ func Open(opts Options) (*Sink, error) {
 	return s, err
 }
 
-// Close ends the worker, where there is one. REQUIRES: no Flush runs.
+// Close ends the worker, where there is one. It may be called again. REQUIRES: no Flush runs.
 func (s *Sink) Close() {
 	if s.worker != nil {
 		s.worker.close()
+		s.worker = nil
 	}
 }
 

@@ -106,7 +106,7 @@ func (w *writer) makeDir(dir string) error {
 		return err
 	}
 	if err := w.fsys.SyncDir(w.absolute(parent)); err != nil {
-		return err
+		return fatalError{err}
 	}
 	if len(w.durableDirs) >= maxKnownDirs {
 		clear(w.durableDirs)
@@ -128,7 +128,7 @@ func (w *writer) publish() ([]manifest.File, error) {
 	}
 	for dir := range dirs {
 		if err := w.fsys.SyncDir(dir); err != nil {
-			return nil, err
+			return nil, fatalError{err}
 		}
 	}
 	files := w.pending
