@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"sync"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
@@ -112,20 +113,26 @@ func (db *Database) detect(ctx context.Context) (f Features, err error) {
 	err = db.pool.QueryRow(ctx, `
 		SELECT current_setting('server_version'),
 		       current_setting('server_encoding'),
-		       coalesce((SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'), ''),
-		       (SELECT relkind = 'r' FROM pg_class WHERE oid = 'ingestor.records'::regclass)`).
-		Scan(&f.Server, &encoding, &f.Timescale, &f.Hypertables)
+		       coalesce((SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'), '')`).
+		Scan(&f.Server, &encoding, &f.Timescale)
 	if err != nil {
 		return f, err
 	}
 	if encoding != "UTF8" {
 		return f, fmt.Errorf("the database's encoding is %s, UTF8 is needed", encoding)
 	}
-	if f.Hypertables {
-		err = db.pool.QueryRow(ctx, `
-			SELECT compression_enabled FROM timescaledb_information.hypertables
-			WHERE hypertable_schema = 'ingestor' AND hypertable_name = 'records'`).Scan(&f.Compression)
+	if f.Timescale == "" {
+		return f, nil
 	}
+	// The view's columns differ between versions: one that is missing reads as NULL this way.
+	err = db.pool.QueryRow(ctx, `
+		SELECT coalesce((to_jsonb(h) ->> 'compression_enabled')::boolean, false)
+		FROM timescaledb_information.hypertables h
+		WHERE hypertable_schema = 'ingestor' AND hypertable_name = 'records'`).Scan(&f.Compression)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return f, nil
+	}
+	f.Hypertables = err == nil
 	return f, err
 }
 
