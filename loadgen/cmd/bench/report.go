@@ -1,0 +1,96 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/ingestor-project/ingestor/results"
+	"github.com/ingestor-project/ingestor/scenarios"
+)
+
+func newReport() *cobra.Command {
+	return &cobra.Command{
+		Use:     "report DIR",
+		Short:   "Print a run's result again and rewrite its report.md and report.html",
+		Long:    "Print a run's result again and rewrite its report.md and report.html from its result.json, which stays as it is.",
+		Example: "  bench report results/20260304T050607Z-0123456789",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			result, err := results.Load(args[0])
+			if err != nil {
+				return err
+			}
+			if err := result.SaveReports(args[0]); err != nil {
+				return err
+			}
+			return results.WriteTable(os.Stdout, result)
+		},
+	}
+}
+
+func newList() *cobra.Command {
+	var metrics bool
+	command := &cobra.Command{
+		Use:   "list",
+		Short: "List the shipped scenarios, or the metrics that objectives may name",
+		Long: `List the scenarios that ship with this program, or with --metrics the metrics that objectives may name.
+
+The format of scenarios is described in scenarios/schema.json; the files in scenarios/ are examples.`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			table := tabwriter.NewWriter(os.Stdout, 0, 0, 2, ' ', 0)
+			if metrics {
+				fmt.Fprintln(table, "METRIC\tUNIT\tMEANING")
+				for _, name := range results.MetricNames() {
+					metric, _ := results.LookUp(name)
+					fmt.Fprintf(table, "%s\t%s\t%s\n", name, metric.Unit, metric.Help)
+				}
+				return table.Flush()
+			}
+			fmt.Fprintln(table, "SCENARIO\tLOAD\tDESCRIPTION")
+			for _, name := range scenarios.Names() {
+				scenario, err := scenarios.Shipped(name)
+				if err != nil {
+					return err
+				}
+				fmt.Fprintf(table, "%s\t%s\t%s\n", name, scenario.Load.Words(), scenario.Description)
+			}
+			return table.Flush()
+		},
+	}
+	command.Flags().BoolVar(&metrics, "metrics", false, "list the metrics")
+	return command
+}
+
+func newVersion() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version of this program",
+		Args:  cobra.NoArgs,
+		Run:   func(*cobra.Command, []string) { fmt.Println(versionLine()) },
+	}
+}
+
+// versionLine takes the version from what the Go toolchain noted in the binary.
+func versionLine() string {
+	version, revision, modified := "devel", "unknown", ""
+	if info, ok := debug.ReadBuildInfo(); ok {
+		if info.Main.Version != "" && info.Main.Version != "(devel)" {
+			version = info.Main.Version
+		}
+		for _, setting := range info.Settings {
+			switch {
+			case setting.Key == "vcs.revision":
+				revision = setting.Value
+			case setting.Key == "vcs.modified" && setting.Value == "true":
+				modified = ", with local changes"
+			}
+		}
+	}
+	return fmt.Sprintf("bench %s, commit %s%s, %s, result schema %d", version, revision, modified, runtime.Version(), results.SchemaVersion)
+}

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/ingestor-project/ingestor/loadgen/machine"
+	"github.com/ingestor-project/ingestor/loadgen/runner"
+	"github.com/ingestor-project/ingestor/results"
+	"github.com/ingestor-project/ingestor/scenarios"
+)
+
+const runHelp = `Carry out scenarios and judge them.
+
+Each FILE is a scenario's YAML file or the name of one that ships with this program (see bench list). Without any, all
+shipped scenarios run; those that need a database are skipped, by name, where there is none.
+
+Writes into the folder of the run: result.json (schema: results/schema.json), report.md and report.html.
+
+The data directories lie in a work folder beside the results while the run lasts. Its disk is the one that is measured, so
+a folder on tmpfs is refused.`
+
+// runFlags are the flags of bench run.
+type runFlags struct {
+	out, server, workDir string
+	repetitions          int
+}
+
+func newRun() *cobra.Command {
+	var flags runFlags
+	command := &cobra.Command{
+		Use:   "run [FILE...]",
+		Short: "Carry out scenarios and judge them",
+		Long:  runHelp,
+		Example: `  bench run
+  bench run ingest-1m --repetitions 5 --out results/before
+  bench run scenarios/smoke.yaml`,
+		RunE: func(command *cobra.Command, files []string) error {
+			return runScenarios(command.Context(), files, flags)
+		},
+	}
+	command.Flags().StringVar(&flags.out, "out", "", "folder of the run (default results/<UTC time>-<commit>)")
+	command.Flags().StringVar(&flags.server, "server", "", "the server's binary (default: ingestion-server beside this program)")
+	command.Flags().StringVar(&flags.workDir, "work-dir", "", "folder for data directories; its disk is measured (default: work, inside the folder of the run)")
+	command.Flags().IntVar(&flags.repetitions, "repetitions", 0, "repeat each scenario so often instead of what it states")
+	return command
+}
+
+func runScenarios(ctx context.Context, files []string, flags runFlags) error {
+	list, err := loadScenarios(files)
+	if err != nil {
+		return err
+	}
+	for _, scenario := range list {
+		if flags.repetitions > 0 {
+			scenario.Repetitions = flags.repetitions
+		}
+	}
+	if flags.server, err = serverBinary(flags.server); err != nil {
+		return err
+	}
+	if flags.out == "" {
+		if flags.out, err = defaultOut(); err != nil {
+			return err
+		}
+	}
+	ownWorkDir := flags.workDir == ""
+	if ownWorkDir {
+		flags.workDir = filepath.Join(flags.out, "work")
+	}
+	if err := errors.Join(os.MkdirAll(flags.out, 0o755), os.MkdirAll(flags.workDir, 0o755)); err != nil {
+		return err
+	}
+	result, runErr := runner.Run(ctx, runner.Options{
+		Scenarios: list, Server: flags.server, WorkDir: flags.workDir, SkipUnavailable: len(files) == 0,
+		Console: runner.NewConsole(os.Stderr, term.IsTerminal(int(os.Stderr.Fd())), list), Command: os.Args,
+	})
+	if ownWorkDir {
+		// Fails, and is meant to, where evidence was left in it.
+		_ = os.Remove(flags.workDir)
+	}
+	if result == nil {
+		if ctx.Err() != nil {
+			return &exitError{results.ExitInterrupted, errors.New("interrupted before anything was measured")}
+		}
+		return runErr
+	}
+	if err := errors.Join(runErr, result.Save(flags.out), result.SaveReports(flags.out)); err != nil {
+		return err
+	}
+	if err := results.WriteTable(os.Stdout, result); err != nil {
+		return err
+	}
+	fmt.Printf("written: %s\n", filepath.Join(flags.out, results.HTMLName))
+	if result.Verdict.ExitCode != 0 {
+		return &exitError{code: result.Verdict.ExitCode}
+	}
+	return nil
+}
+
+// loadScenarios loads all files before anything runs, so that a mistake in the last one costs no time.
+func loadScenarios(references []string) ([]*scenarios.Scenario, error) {
+	if len(references) == 0 {
+		references = scenarios.Names()
+	}
+	var list []*scenarios.Scenario
+	var problems []error
+	for _, reference := range references {
+		scenario, err := scenarios.LoadFile(reference)
+		if err != nil {
+			problems = append(problems, err)
+			continue
+		}
+		list = append(list, scenario)
+	}
+	return list, errors.Join(problems...)
+}
+
+// serverBinary finds the server beside this program where no path is given.
+func serverBinary(path string) (string, error) {
+	if path == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return "", err
+		}
+		path = filepath.Join(filepath.Dir(self), "ingestion-server")
+	}
+	if _, err := os.Stat(path); err != nil {
+		return "", fmt.Errorf("the server's binary: %w; build it with make build, or name it with --server", err)
+	}
+	return filepath.Abs(path)
+}
+
+func defaultOut() (string, error) {
+	env, err := machine.Fingerprint(".")
+	if err != nil {
+		return "", err
+	}
+	name := time.Now().UTC().Format("20060102T150405Z") + "-" + env.Commit[:min(10, len(env.Commit))]
+	if env.CommitDirty {
+		name += "-dirty"
+	}
+	return filepath.Join("results", name), nil
+}

@@ -1,0 +1,244 @@
+package runner
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+
+	"github.com/ingestor-project/ingestor/loadgen/engine"
+	"github.com/ingestor-project/ingestor/loadgen/ledger"
+	"github.com/ingestor-project/ingestor/loadgen/machine"
+	"github.com/ingestor-project/ingestor/loadgen/serverproc"
+	"github.com/ingestor-project/ingestor/results"
+	"github.com/ingestor-project/ingestor/scenarios"
+)
+
+// attempt is one repetition under way.
+type attempt struct {
+	run      *run
+	scenario *scenarios.Scenario
+	index    int
+	dir      string
+
+	server   *serverproc.Server
+	dsn      string
+	sampler  *sampler
+	load     *engine.Result
+	steal    float64
+	stages   map[string]*hdrhistogram.Histogram
+	recovery time.Duration // the longest restart
+	drain    time.Duration
+	exit     serverproc.ExitStatus
+	failure  string
+}
+
+func (a *attempt) ledgerPath() string { return filepath.Join(a.dir, "ledger") }
+
+// carryOut returns nil without an error where ctx ended before there was a result.
+func (a *attempt) carryOut(ctx context.Context) (*results.Repetition, error) {
+	config := a.scenario.Load.EngineConfig()
+	// crypto/rand.Read never fails.
+	_, _ = rand.Read(config.RunID[:])
+	header, err := a.ledgerHeader(&config)
+	if err != nil {
+		return nil, err
+	}
+	if err := a.start(ctx, config); err != nil {
+		return nil, ignoreInterrupt(ctx, err)
+	}
+	loadErr := a.putLoad(ctx, config, header)
+	if loadErr == nil && a.failure == "" {
+		a.stages, loadErr = a.server.Stages(ctx)
+	}
+	a.stop(ctx)
+	if loadErr = errors.Join(loadErr, a.server.Close()); loadErr != nil {
+		return nil, ignoreInterrupt(ctx, loadErr)
+	}
+	if ctx.Err() != nil {
+		return nil, nil
+	}
+	a.run.options.Console.step("reading everything back")
+	verification, err := a.verify(ctx)
+	if err != nil {
+		return nil, ignoreInterrupt(ctx, err)
+	}
+	return a.measure(verification)
+}
+
+// start starts the server for the load's tenants.
+func (a *attempt) start(ctx context.Context, config engine.Config) error {
+	options := serverproc.Options{Binary: a.run.options.Server, Dir: filepath.Join(a.dir, "server"), Config: a.scenario.Server}
+	for _, tenant := range config.Tenants {
+		options.Tenants = append(options.Tenants, tenant.ID)
+	}
+	if a.scenario.Database == scenarios.Postgres {
+		var err error
+		name := fmt.Sprintf("bench_%x", config.RunID[:6])
+		if a.dsn, err = a.run.database.CreateDatabase(ctx, name); err != nil {
+			return err
+		}
+		options.Config = withDSN(options.Config, a.dsn)
+	}
+	var err error
+	a.server, err = serverproc.Start(ctx, options)
+	return err
+}
+
+// withDSN returns the config with the database's name set; the scenario's own is not changed.
+func withDSN(config map[string]any, dsn string) map[string]any {
+	timescale := map[string]any{"dsn": dsn}
+	if given, ok := config["timescale"].(map[string]any); ok {
+		for key, value := range given {
+			timescale[key] = value
+		}
+	}
+	merged := map[string]any{"timescale": timescale}
+	for key, value := range config {
+		if key != "timescale" {
+			merged[key] = value
+		}
+	}
+	return merged
+}
+
+// putLoad runs the engine beside the conductor. A server that ended by itself is a finding, not an error.
+func (a *attempt) putLoad(ctx context.Context, config engine.Config, header ledger.Header) (err error) {
+	config.Target = a.server.GRPCAddress()
+	for i := range config.Tenants {
+		config.Tenants[i].APIKey = a.server.Key(config.Tenants[i].ID)
+	}
+	if config.Ledger, err = ledger.Create(a.ledgerPath(), header); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, config.Ledger.Close()) }()
+	a.sampler = newSampler(a.server)
+	config.Progress = func(p engine.Progress) {
+		a.sampler.sample(p)
+		a.run.options.Console.Tick(p)
+	}
+	before, err := machine.ReadCPUTimes()
+	if err != nil {
+		return err
+	}
+
+	loadContext, endLoad := context.WithCancel(ctx)
+	defer endLoad()
+	conducting, stopConducting := context.WithCancel(ctx)
+	var conductor sync.WaitGroup
+	conductor.Go(func() {
+		if failure := a.conduct(conducting); failure != "" {
+			a.failure = failure
+			endLoad()
+		}
+	})
+	a.load, err = engine.Run(loadContext, config)
+	stopConducting()
+	conductor.Wait()
+	a.sampler.finish()
+	if a.failure != "" {
+		err = nil
+	}
+	after, timesErr := machine.ReadCPUTimes()
+	a.steal = after.StealPctSince(before)
+	if errors.Is(err, engine.ErrGaveUp) {
+		a.failure, err = "batches stayed without an answer: "+err.Error(), nil
+	}
+	return errors.Join(err, timesErr)
+}
+
+// conduct carries out the scenario's actions in time. It returns what the server did wrong, if anything, and ends with ctx.
+func (a *attempt) conduct(ctx context.Context) (failure string) {
+	start := time.Now()
+	if warmUp := a.scenario.Load.WarmUp(); warmUp > 0 {
+		if failure := a.waitUntil(ctx, start.Add(warmUp), true); failure != "" || ctx.Err() != nil {
+			return failure
+		}
+		if err := a.server.ResetStages(ctx); err != nil && ctx.Err() == nil {
+			return "the stage histograms could not be reset: " + err.Error()
+		}
+	}
+	running := true
+	for _, action := range a.scenario.Actions {
+		if failure := a.waitUntil(ctx, start.Add(action.At), running); failure != "" || ctx.Err() != nil {
+			return failure
+		}
+		if failure := a.act(ctx, action.Do); failure != "" {
+			return failure
+		}
+		running = action.Do == scenarios.Restart
+	}
+	return a.waitUntil(ctx, time.Time{}, running)
+}
+
+// waitUntil waits for a moment, or for the end of ctx where the moment is zero. A server that shall run and ends is a failure.
+func (a *attempt) waitUntil(ctx context.Context, moment time.Time, running bool) (failure string) {
+	var due <-chan time.Time
+	if !moment.IsZero() {
+		timer := time.NewTimer(time.Until(moment))
+		defer timer.Stop()
+		due = timer.C
+	}
+	var ended <-chan struct{}
+	if running {
+		ended = a.server.Ended()
+	}
+	select {
+	case <-due:
+	case <-ctx.Done():
+	case <-ended:
+		// It has ended, so Wait returns at once and without an error.
+		status, _ := a.server.Wait(context.WithoutCancel(ctx))
+		return "the server ended by itself (" + status.String() + "); its log ends with: " + a.server.LogTail()
+	}
+	return ""
+}
+
+func (a *attempt) act(ctx context.Context, do string) (failure string) {
+	a.run.options.Console.step(do)
+	switch do {
+	case scenarios.Kill:
+		if _, err := a.server.Kill(); err != nil {
+			return "the server could not be killed: " + err.Error()
+		}
+	case scenarios.Drain:
+		return a.terminate(ctx)
+	case scenarios.Restart:
+		begin := time.Now()
+		// The end of the load must not stop a start half-way.
+		if err := a.server.Restart(context.WithoutCancel(ctx)); err != nil {
+			return "the server did not start again: " + err.Error()
+		}
+		a.recovery = max(a.recovery, time.Since(begin))
+	}
+	return ""
+}
+
+// stop drains the server at the end, also after an interrupt.
+func (a *attempt) stop(ctx context.Context) {
+	if a.failure != "" || !a.server.Running() {
+		return
+	}
+	a.run.options.Console.step("draining")
+	a.failure = a.terminate(ctx)
+}
+
+func (a *attempt) terminate(ctx context.Context) (failure string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	defer cancel()
+	begin := time.Now()
+	status, err := a.server.Terminate(ctx)
+	a.drain, a.exit = time.Since(begin), status
+	if err != nil {
+		return err.Error()
+	}
+	if status.Code != 0 {
+		return "the server ended its drain with " + status.String() + "; its log ends with: " + a.server.LogTail()
+	}
+	return ""
+}

@@ -1,0 +1,207 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/ingestor-project/ingestor/internal/pgtest"
+	"github.com/ingestor-project/ingestor/loadgen/machine"
+	"github.com/ingestor-project/ingestor/results"
+	"github.com/ingestor-project/ingestor/scenarios"
+)
+
+// Options of a run.
+type Options struct {
+	// Scenarios run in this order. At least one.
+	Scenarios []*scenarios.Scenario
+	// Server is the path of the server's binary.
+	Server string
+	// WorkDir is where data directories and ledgers are made; it must exist. Its device is the one that is measured. What is in it is
+	// removed after each repetition, unless the judge found a fault.
+	WorkDir string
+	// SkipUnavailable skips scenarios whose needs the machine does not meet, instead of calling them inconclusive.
+	SkipUnavailable bool
+	// Console shows progress. Required.
+	Console *Console
+	// Command reproduces the run.
+	Command []string
+}
+
+const (
+	// probeDuration is how long the fdatasync probe takes.
+	probeDuration = time.Second
+	// drainTimeout bounds the drain of a server.
+	drainTimeout = time.Minute
+)
+
+// Run carries out the scenarios and returns the judged result. The error is not nil where the benchmark could not do its work; a
+// result is returned beside it where there is one.
+func Run(ctx context.Context, options Options) (*results.Result, error) {
+	env, err := prepare(ctx, options)
+	if err != nil {
+		return nil, err
+	}
+	result := &results.Result{
+		SchemaVersion: results.SchemaVersion, StartedAt: time.Now().UTC(), Command: options.Command, Env: env,
+		Scenarios: []results.Scenario{},
+	}
+	before, err := machine.ReadCPUTimes()
+	if err != nil {
+		return nil, err
+	}
+	run := &run{options: options}
+	var failure error
+	for _, scenario := range options.Scenarios {
+		if ctx.Err() != nil || failure != nil {
+			break
+		}
+		var outcome results.Scenario
+		outcome, failure = run.scenario(ctx, scenario)
+		result.Scenarios = append(result.Scenarios, outcome)
+	}
+	failure = errors.Join(failure, run.stopDatabase())
+	after, err := machine.ReadCPUTimes()
+	if err != nil {
+		return nil, errors.Join(failure, err)
+	}
+	result.Env.StealPct = after.StealPctSince(before)
+	result.DurationNanos = int64(time.Since(result.StartedAt))
+	results.JudgeRun(result, ctx.Err() != nil)
+	return result, failure
+}
+
+// prepare checks what every scenario needs and describes the machine.
+func prepare(ctx context.Context, options Options) (results.Environment, error) {
+	for _, scenario := range options.Scenarios {
+		if !scenario.Durable() {
+			continue
+		}
+		if err := machine.CheckDurable(options.WorkDir); err != nil {
+			return results.Environment{}, fmt.Errorf("scenario %s: %w; choose another directory with --work-dir", scenario.Name, err)
+		}
+	}
+	env, err := machine.Fingerprint(options.WorkDir)
+	if err != nil {
+		return env, err
+	}
+	version, err := exec.CommandContext(ctx, options.Server, "version").Output()
+	if err != nil {
+		return env, fmt.Errorf("%s version: %w", options.Server, err)
+	}
+	env.ServerVersion, _, _ = strings.Cut(strings.TrimSpace(string(version)), "\n")
+	probe, err := machine.ProbeFdatasync(ctx, options.WorkDir, probeDuration)
+	if err != nil {
+		return env, err
+	}
+	env.FdatasyncP50Nanos, env.FdatasyncP99Nanos = probe.ValueAtQuantile(50), probe.ValueAtQuantile(99)
+	return env, nil
+}
+
+// run is the state over all scenarios.
+type run struct {
+	options  Options
+	database *pgtest.Cluster
+}
+
+// scenario carries out all repetitions of one scenario and judges them.
+func (r *run) scenario(ctx context.Context, s *scenarios.Scenario) (results.Scenario, error) {
+	outcome := results.Scenario{
+		Name: s.Name, Description: s.Description, File: s.File, AckLevel: s.Load.AckLevel, Client: s.Load.Words(),
+		OfferedRate: s.Load.OfferedRate(), Objectives: []results.Objective{}, Repetitions: []results.Repetition{},
+	}
+	for _, o := range s.Objectives {
+		outcome.Objectives = append(outcome.Objectives, results.Objective{
+			Scenario: s.Name, Metric: o.Metric, Unit: o.Unit, Op: o.Op, Limit: float64(o.Limit),
+		})
+	}
+	if s.Database == scenarios.Postgres {
+		if err := r.startDatabase(ctx); errors.Is(err, pgtest.ErrNone) {
+			r.unavailable(&outcome, "no PostgreSQL on this machine: set "+pgtest.EnvDSN+", start Docker, or install postgresql")
+			return outcome, nil
+		} else if err != nil {
+			return outcome, ignoreInterrupt(ctx, err)
+		}
+	}
+	var failure error
+	for i := range s.Repetitions {
+		if ctx.Err() != nil {
+			break
+		}
+		var repetition *results.Repetition
+		repetition, failure = r.repetition(ctx, s, i)
+		if repetition != nil {
+			outcome.Repetitions = append(outcome.Repetitions, *repetition)
+		}
+		if failure != nil {
+			failure = fmt.Errorf("scenario %s: %w", s.Name, failure)
+			break
+		}
+	}
+	results.JudgeScenario(&outcome)
+	r.options.Console.judged(&outcome)
+	return outcome, failure
+}
+
+// unavailable marks a scenario whose needs the machine does not meet.
+func (r *run) unavailable(outcome *results.Scenario, reason string) {
+	outcome.State = results.Inconclusive
+	if r.options.SkipUnavailable {
+		outcome.State = results.Skipped
+	}
+	outcome.Reasons = []string{reason}
+	for i := range outcome.Objectives {
+		outcome.Objectives[i].State = outcome.State
+		outcome.Objectives[i].Reason = reason
+	}
+	r.options.Console.judged(outcome)
+}
+
+func (r *run) startDatabase(ctx context.Context) error {
+	if r.database != nil {
+		return nil
+	}
+	var err error
+	r.database, err = pgtest.Start(ctx)
+	return err
+}
+
+func (r *run) stopDatabase() error {
+	if r.database == nil {
+		return nil
+	}
+	return r.database.Stop()
+}
+
+// ignoreInterrupt drops an error that only says that the user ended the run.
+func ignoreInterrupt(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// repetition makes a directory for one repetition, carries it out and removes the directory, unless the judge found a
+// fault: then it is evidence. The result is nil where the repetition was interrupted.
+func (r *run) repetition(ctx context.Context, s *scenarios.Scenario, index int) (*results.Repetition, error) {
+	dir := filepath.Join(r.options.WorkDir, fmt.Sprintf("%s-%d", s.Name, index+1))
+	if err := os.RemoveAll(dir); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, err
+	}
+	r.options.Console.begin(s, index)
+	attempt := &attempt{run: r, scenario: s, index: index, dir: dir}
+	repetition, err := attempt.carryOut(ctx)
+	if err != nil || repetition != nil && (!repetition.Verify.Intact() || repetition.Failure != "") {
+		r.options.Console.line("the evidence is kept in " + dir)
+		return repetition, err
+	}
+	return repetition, os.RemoveAll(dir)
+}

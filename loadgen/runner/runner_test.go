@@ -1,0 +1,133 @@
+package runner
+
+import (
+	"bytes"
+	"testing"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+	"github.com/stretchr/testify/require"
+
+	"github.com/ingestor-project/ingestor/loadgen/engine"
+	"github.com/ingestor-project/ingestor/loadgen/serverproc"
+	"github.com/ingestor-project/ingestor/loadgen/verify"
+	"github.com/ingestor-project/ingestor/results"
+	"github.com/ingestor-project/ingestor/scenarios"
+)
+
+func pointer[T any](value T) *T { return &value }
+
+func TestInvalidity(t *testing.T) {
+	rules := scenarios.Validity{
+		MaxScheduleLagP99: pointer(5 * time.Millisecond), MaxStealPct: pointer(5.0), MinAchievedRatio: pointer(0.98),
+		MaxClientCPUPct: pointer(60.0), ServerHeadroomCPUPct: 50,
+	}
+	good := map[string]float64{
+		"schedule_lag_p99_ns": 4e6, "steal_pct": 1, "achieved_ratio": 0.99, "client_cpu_pct": 30, "server_cpu_pct": 20, "ack_max_ns": 3e6,
+	}
+	const window = 10 * time.Millisecond
+	tests := []struct {
+		name   string
+		change map[string]float64
+		want   []string
+	}{
+		{"good", nil, nil},
+		{"steal", map[string]float64{"steal_pct": 9}, []string{"the host took away 9.0% of the CPU, more than 5.0%"}},
+		{"client", map[string]float64{"client_cpu_pct": 80}, []string{"the load generator used 80.0% of the machine, more than 60.0%"}},
+		{"lag", map[string]float64{"schedule_lag_p99_ns": 9e6}, []string{"the load generator was late by 9 ms at the 99th percentile, more than 5 ms, through no fault of the server"}},
+		{"lag of a busy server", map[string]float64{"schedule_lag_p99_ns": 9e6, "server_cpu_pct": 60}, nil},
+		{"achieved", map[string]float64{"achieved_ratio": 0.5}, []string{"only 0.500 of the offered load was acked, less than 0.980, through no fault of the server"}},
+		{"lag of a slow server", map[string]float64{"schedule_lag_p99_ns": 9e6, "ack_max_ns": 11e6}, nil},
+		{"achieved by a busy server", map[string]float64{"achieved_ratio": 0.5, "server_cpu_pct": 60}, nil},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			metrics := map[string]float64{}
+			for _, source := range []map[string]float64{good, test.change} {
+				for name, value := range source {
+					metrics[name] = value
+				}
+			}
+			require.Equal(t, test.want, invalidity(rules, metrics, window))
+			require.Empty(t, invalidity(scenarios.Validity{}, metrics, window), "no rules, no objection")
+		})
+	}
+	delete(good, "achieved_ratio")
+	require.Empty(t, invalidity(rules, good, window), "a closed loop has no ratio")
+}
+
+func TestWithDSNKeepsTheScenariosConfig(t *testing.T) {
+	config := map[string]any{"wal": map[string]any{"direct_io": "on"}, "timescale": map[string]any{"connections": 2}}
+	got := withDSN(config, "postgres://x")
+	require.Equal(t, map[string]any{
+		"wal": map[string]any{"direct_io": "on"}, "timescale": map[string]any{"connections": 2, "dsn": "postgres://x"},
+	}, got)
+	require.Equal(t, map[string]any{"connections": 2}, config["timescale"], "the scenario is used again")
+}
+
+func TestFromReportsCountsAnAckOnceAndFaultsEverywhere(t *testing.T) {
+	got := fromReports(
+		&verify.Report{Source: "parquet", Acked: 10, Rows: 9, Missing: 1, Examples: []verify.Example{{Fault: "missing", EventID: "e"}}},
+		&verify.Report{Source: "postgres", Acked: 10, Rows: 11, Duplicate: 1, OutOfOrder: 2},
+	)
+	require.True(t, got.Checked)
+	require.EqualValues(t, 10, got.Acked)
+	require.EqualValues(t, 1, got.Missing)
+	require.EqualValues(t, 1, got.Duplicate)
+	require.EqualValues(t, 2, got.OutOfOrder)
+	require.EqualValues(t, 20, got.rows)
+	require.Len(t, got.Examples, 1)
+	require.Contains(t, got.Examples[0], "missing in parquet")
+}
+
+func TestMeasureTurnsCountsIntoMetrics(t *testing.T) {
+	h := hdrhistogram.New(1, int64(time.Minute), 3)
+	require.NoError(t, h.RecordValue(1000))
+	scenario := &scenarios.Scenario{Load: scenarios.Load{Phases: []scenarios.Phase{{Duration: 2 * time.Second, RecordsPerSecond: 200}}}}
+	a := &attempt{
+		scenario: scenario, index: 1, steal: 2.5, drain: time.Second, recovery: 3 * time.Second,
+		exit: serverproc.ExitStatus{Code: 0}, sampler: &sampler{cpu: time.Second},
+		load: &engine.Result{Elapsed: 2 * time.Second, Measured: engine.PhaseResult{
+			Duration: 2 * time.Second, AckedWithin: engine.Counts{Records: 300}, AckedRecordsPerSecond: 150,
+			Refused: map[string]engine.Counts{"OVERLOADED": {Batches: 2}}, Unknown: engine.Counts{Batches: 1}, Response: h,
+		}},
+		stages: map[string]*hdrhistogram.Histogram{"commit": h, "decode": hdrhistogram.New(1, 10, 1)},
+	}
+	repetition, err := a.measure(verification{Verify: results.Verify{Checked: true, Missing: 4}, rows: 300})
+	require.NoError(t, err)
+	for name, want := range map[string]float64{
+		"acked_records_per_second": 150, "achieved_ratio": 0.75, "failed_batches": 3, "missing_records": 4, "verified_records": 300,
+		"recovery_ready_ns": 3e9, "drain_ns": 1e9, "server_exit_code": 0, "commit_p99_ns": 1000, "response_max_ns": 1000, "steal_pct": 2.5,
+	} {
+		require.Contains(t, repetition.Metrics, name)
+		require.Equal(t, want, repetition.Metrics[name], name)
+	}
+	require.NotContains(t, repetition.Metrics, "decode_p99_ns", "an empty histogram has no quantiles")
+	require.Equal(t, map[string]int64{"OVERLOADED": 2, "no answer": 1}, repetition.Errors)
+	for name := range repetition.Metrics {
+		_, known := results.LookUp(name)
+		require.True(t, known, "%s is not in the catalogue", name)
+	}
+}
+
+func TestConsole(t *testing.T) {
+	scenario := &scenarios.Scenario{Name: "s", Repetitions: 2, Load: scenarios.Load{Phases: []scenarios.Phase{{Duration: 10 * time.Second}}}}
+	show := func(terminal bool) string {
+		var out bytes.Buffer
+		console := NewConsole(&out, terminal, []*scenarios.Scenario{scenario})
+		clock := time.Unix(0, 0)
+		console.now = func() time.Time { return clock }
+		console.begin(scenario, 0)
+		for second := range 6 {
+			clock = clock.Add(time.Second)
+			console.Tick(engine.Progress{Elapsed: time.Duration(second+1) * time.Second, Phase: "measured", AckedRecords: 50_000})
+		}
+		console.judged(&results.Scenario{Name: "s", State: results.Fail, Reasons: []string{"slow"}})
+		return out.String()
+	}
+	plain := show(false)
+	require.NotContains(t, plain, "\x1b")
+	require.Equal(t, "s 1/2: starting\ns 1/2: measured: 50.0k records/s acked, p50 0 ns, p99 0 ns, 0 in flight, 15s of load left\ns                  FAIL: slow\n", plain)
+	live := show(true)
+	require.Equal(t, 7+1, bytes.Count([]byte(live), []byte("\r\x1b[K")), "start, six ticks, and the line is emptied for the verdict")
+}
