@@ -35,7 +35,7 @@ func (p *Pacer) Due(hit uint64) time.Duration {
 	if seconds > math.MaxInt64/1e9/2 {
 		return math.MaxInt64 / 2
 	}
-	return time.Duration(seconds * 1e9)
+	return time.Duration(math.Round(seconds * 1e9))
 }
 
 // Pace returns how long to wait before the next hit, when elapsed has passed since the start of the phase and hits have been

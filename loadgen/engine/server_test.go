@@ -16,7 +16,6 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
-	"google.golang.org/protobuf/proto"
 
 	metricspb "github.com/ingestor-project/ingestor/proto/metrics/v1"
 	storagepb "github.com/ingestor-project/ingestor/proto/storage"
@@ -231,9 +230,4 @@ func serveNull(t testing.TB, records uint32) string {
 		}},
 	}, nil)
 	return listen(t, server)
-}
-
-// clone copies a request so that it can be compared later.
-func clone(r *storagepb.WriteBatchRequest) *storagepb.WriteBatchRequest {
-	return proto.Clone(r).(*storagepb.WriteBatchRequest)
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"time"
 
 	"github.com/apache/arrow-go/v18/arrow"
@@ -117,7 +118,10 @@ func arrowValue(column arrow.Array, i int) any {
 	case *array.Int64:
 		return json.Number(fmt.Sprint(a.Value(i)))
 	case *array.Float64:
-		return json.Number(fmt.Sprint(a.Value(i)))
+		if v := a.Value(i); !math.IsNaN(v) && !math.IsInf(v, 0) {
+			return json.Number(fmt.Sprint(v))
+		}
+		return nil
 	}
 	return column.GetOneForMarshal(i)
 }

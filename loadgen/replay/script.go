@@ -1,8 +1,10 @@
 package replay
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/ingestor-project/ingestor/loadgen/record"
@@ -38,12 +40,11 @@ func (r *Recording) Script(batchRecords int, pace Pace) (*Script, error) {
 	}
 	const longest = time.Second
 	s := &Script{Recording: r}
-	open := make([]scripted, len(r.endpoints))       // the batch that is being filled, by endpoint
-	opened := make([]time.Duration, len(r.endpoints)) // when its first row was recorded
+	open := make([]scripted, len(r.endpoints))        // the batch that is being filled, by endpoint
+	opened := make([]time.Duration, len(r.endpoints)) // when its first row is played
 	start, now := r.rows[r.order[0].endpoint][r.order[0].row].unixNano, time.Duration(0)
 	cut := func(endpoint int) {
 		if b := &open[endpoint]; b.records > 0 {
-			b.due = now
 			s.batches = append(s.batches, *b)
 			*b = scripted{endpoint: endpoint, row: b.row + b.records}
 		}
@@ -65,6 +66,7 @@ func (r *Recording) Script(batchRecords int, pace Pace) (*Script, error) {
 		if b.records == 0 {
 			opened[at.endpoint] = now
 		}
+		b.due = now
 		if b.records++; b.records == batchRecords {
 			cut(at.endpoint)
 		}
@@ -72,6 +74,7 @@ func (r *Recording) Script(batchRecords int, pace Pace) (*Script, error) {
 	for endpoint := range open {
 		cut(endpoint)
 	}
+	slices.SortStableFunc(s.batches, func(a, b scripted) int { return cmp.Compare(a.due, b.due) })
 	return s, nil
 }
 
