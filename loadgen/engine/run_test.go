@@ -155,9 +155,14 @@ func TestUnknownOutcomesAreSentAgain(t *testing.T) {
 	for name, fault := range map[string]func(n uint64) error{"broken": broken, "asked for": askedFor} {
 		for _, method := range []Method{Stream, Unary} {
 			t.Run(name+"/"+string(method), func(t *testing.T) {
-				var calls atomic.Uint64
+				var before, after atomic.Uint64
 				s := newMemoryServer()
-				s.before = func(*storagepb.WriteBatchRequest, bool) error { return fault(calls.Add(1)) }
+				s.before = func(_ *storagepb.WriteBatchRequest, stored bool) error {
+					if stored {
+						return fault(after.Add(1))
+					}
+					return fault(before.Add(1))
+				}
 				result, l, err := runWithLedger(t, Config{
 					Target: s.serve(t), Tenants: threeTenants(), Endpoints: []string{"a"}, Method: method,
 					Streams: 2, InFlight: 8, BatchRecords: 5, Phases: []Phase{{Name: "load", Records: 2000}},
