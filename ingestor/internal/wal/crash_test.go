@@ -208,3 +208,77 @@ func TestPowerCutAnywhere(t *testing.T) {
 	require.Greater(t, c.states[1], 4000)
 	require.Greater(t, c.states[2], 10000)
 }
+
+// TestKillThenPowerCut kills the process at every operation: the next one finds what the page cache holds, and hands it to
+// the sinks. A power cut after that must not take it back.
+func TestKillThenPowerCut(t *testing.T) {
+	const seed = 4711
+	rng := rand.New(rand.NewPCG(seed, seed))
+	states, unacked := 0, 0
+	for n, killed := 1, true; killed; n++ {
+		fsys := crashfs.New()
+		o := &oracle{below: 1}
+		killed = runUntilKilled(t, fsys, o, n)
+
+		w := mustOpen(t, killOptions(fsys))
+		got, err := identifyAll(w)
+		require.NoError(t, err)
+		require.NoError(t, o.judge(got), "killed at operation %d", n)
+		w.spares.stop()
+		if len(got) > len(o.must) {
+			unacked++
+		}
+		o.must, o.sent = got, nil
+		for range 20 {
+			states++
+			after := mustOpen(t, killOptions(fsys.Crash(rng)))
+			got, err := identifyAll(after)
+			require.NoError(t, err)
+			require.NoError(t, o.judge(got), "seed %d, killed at operation %d, then a power cut", seed, n)
+			require.NoError(t, after.Close())
+		}
+	}
+	t.Logf("%d states; %d kills left an unacknowledged group in the page cache", states, unacked)
+	require.Greater(t, states, 1000)
+	require.Positive(t, unacked)
+}
+
+func killOptions(fsys *crashfs.FS) Options {
+	opt := crashOptions(fsys)
+	opt.SpareSegments = -1
+	return opt
+}
+
+// runUntilKilled writes to a new log and stops dead before the n-th operation; it reports false when there were fewer.
+func runUntilKilled(t *testing.T, fsys *crashfs.FS, o *oracle, n int) (killed bool) {
+	type kill struct{}
+	var w *WAL
+	fsys.Before(func(crashfs.Op) error {
+		if n--; n == 0 {
+			panic(kill{})
+		}
+		return nil
+	})
+	defer func() {
+		fsys.Before(nil)
+		if w != nil {
+			w.spares.stop()
+		}
+		if r := recover(); r != nil {
+			require.Equal(t, kill{}, r)
+			killed = true
+		}
+	}()
+	w = mustOpen(t, killOptions(fsys))
+	for range 20 {
+		for range 3 {
+			s := sentEntry{w.NextLSN(), 0}
+			o.sent = append(o.sent, s)
+			_, err := w.Append(s.entry())
+			require.NoError(t, err)
+		}
+		require.NoError(t, w.Sync())
+		o.ack()
+	}
+	return false
+}

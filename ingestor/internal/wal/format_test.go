@@ -163,9 +163,61 @@ func FuzzCursor(f *testing.F) {
 		}
 		var w window
 		w.reset(file, file.Size())
-		require.NoError(t, w.search(h.id, nil, segmentHeaderBytes, file.Size(), func(at found, payload []byte) error {
-			require.Len(t, payload, int(at.header.payloadBytes))
+		require.NoError(t, w.search(h.id, nil, segmentHeaderBytes, file.Size(), func(at found) error {
+			require.Equal(t, h.id, at.header.segment)
+			require.Less(t, at.offset, file.Size())
 			return nil
 		}))
 	})
+}
+
+// TestCursorHoldsFramesToTheirPlace: a frame with the right checksum is refused all the same where it does not belong.
+func TestCursorHoldsFramesToTheirPlace(t *testing.T) {
+	seal := func(h *frameHeader) { h.kind, h.records, h.payloadBytes = kindSeal, 0, 0 }
+	for reason, change := range map[string]func(first, second *frameHeader){
+		"":                      func(_, _ *frameHeader) {},
+		"no frame header":       func(_, second *frameHeader) { second.kind = 9 },
+		"earlier use":           func(_, second *frameHeader) { second.epoch++ },
+		"earlier use of":        func(_, second *frameHeader) { second.segment-- },
+		"after the seal":        func(first, second *frameHeader) { seal(first); second.first = 1001 },
+		"chain to the frame":    func(_, second *frameHeader) { second.chain++ },
+		"first LSN is 1003":     func(_, second *frameHeader) { second.first++ },
+		"group offset is 8192":  func(_, second *frameHeader) { second.groupOffset += 4096 },
+		"durable LSN":           func(_, second *frameHeader) { second.durable = second.first },
+		"longer than its group": func(_, second *frameHeader) { second.payloadBytes = 65 << 10 },
+		"beyond the end":        func(_, second *frameHeader) { second.payloadBytes = 32 << 10 },
+	} {
+		t.Run(reason, func(t *testing.T) {
+			h, _ := segmentOf(nil)
+			first := frameHeader{
+				kind: kindRecords, records: 1, payloadBytes: 10, segment: h.id, epoch: h.epoch, first: 1001, durable: 1000,
+				groupOffset: 4096, chain: h.checksum,
+			}
+			second := first
+			second.first, second.payloadBytes = 1002, 100
+			change(&first, &second)
+			body := make([]byte, 128<<10)
+			chain := first.seal(body[:frameBytes(int(first.payloadBytes))])
+			at := frameBytes(int(first.payloadBytes))
+			if second.chain == h.checksum {
+				second.chain = chain
+			}
+			second.seal(body[at : at+frameBytes(int(second.payloadBytes))])
+			if reason == "beyond the end" {
+				body = body[:8192]
+			}
+			_, file := segmentOf(body)
+			var c cursor
+			c.reset(file, h)
+			_, _, err := c.next()
+			require.NoError(t, err)
+			_, _, err = c.next()
+			if reason == "" {
+				require.NoError(t, err)
+				return
+			}
+			require.ErrorContains(t, err, reason)
+			require.IsType(t, &badFrame{}, err)
+		})
+	}
 }

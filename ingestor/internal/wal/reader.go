@@ -41,6 +41,14 @@ func (w *window) view(offset int64, n int) ([]byte, error) {
 	return b[:min(n, len(b))], nil
 }
 
+// rest returns all bytes in view from offset on, after seeing to it that there are at least n, unless the file ends.
+func (w *window) rest(offset int64, n int) ([]byte, error) {
+	if _, err := w.view(offset, n); err != nil {
+		return nil, err
+	}
+	return w.buf[min(offset-w.offset, int64(len(w.buf))):], nil
+}
+
 // load brings at least n bytes at offset into view, and keeps what of them is there already.
 func (w *window) load(offset int64, n int) error {
 	kept := 0
@@ -148,18 +156,21 @@ func (c *cursor) accept(h *frameHeader, size int) {
 	c.sealed = h.kind == kindSeal
 }
 
-// found is a frame that is valid by itself, whatever is around it.
+// found is a frame that search came upon, whatever is around it.
 type found struct {
 	header frameHeader
 	offset int64
+	// intact says that the checksum is right; otherwise only the header is legible.
+	intact bool
 }
 
-// search looks, at every place where a frame may begin, from offset up to end, for frames of one segment that are valid by
-// themselves, and calls fn for each. Frames of any epoch match where epoch is nil. It goes on behind a frame that is valid.
-func (w *window) search(id uint64, epoch *uint64, offset, end int64, fn func(found, []byte) error) error {
+// search looks, at every place where a frame may begin, from offset up to end, for frames of one segment, and calls fn for
+// each. The epoch, which no one but the writer knew, makes a header that has it genuine even where the checksum is wrong; any
+// epoch will do where it is nil. It goes on behind a frame that is intact.
+func (w *window) search(id uint64, epoch *uint64, offset, end int64, fn func(found) error) error {
 	magic := binary.LittleEndian.AppendUint32(nil, frameMagic)
 	for offset < end {
-		b, err := w.view(offset, int(min(end-offset, windowBytes)))
+		b, err := w.rest(offset, frameHeaderBytes)
 		if err != nil || len(b) < frameHeaderBytes {
 			return err
 		}
@@ -168,23 +179,25 @@ func (w *window) search(id uint64, epoch *uint64, offset, end int64, fn func(fou
 			offset += int64(len(b) &^ (frameAlign - 1))
 			continue
 		}
-		offset += int64(at)
-		var h frameHeader
-		step := int64(frameAlign)
-		if h.decode(b[at:]) && h.segment == id && (epoch == nil || h.epoch == *epoch) && h.groupOffset <= uint64(offset) {
-			size := frameBytes(int(h.payloadBytes))
-			frame, err := w.view(offset, size)
-			if err != nil {
-				return err
-			}
-			if len(frame) == size && frameChecksum(frame) == h.checksum {
-				if err := fn(found{h, offset}, frame[frameHeaderBytes:][:h.payloadBytes]); err != nil {
-					return err
-				}
-				step = int64(size)
-			}
+		if offset += int64(at); offset >= end {
+			return nil
 		}
-		offset += step
+		f := found{offset: offset}
+		offset += frameAlign
+		if !f.header.decode(b[at:]) || f.header.segment != id || epoch != nil && f.header.epoch != *epoch {
+			continue
+		}
+		size := frameBytes(int(f.header.payloadBytes))
+		frame, err := w.view(f.offset, size)
+		if err != nil {
+			return err
+		}
+		if f.intact = len(frame) == size && frameChecksum(frame) == f.header.checksum; f.intact {
+			offset = f.offset + int64(size)
+		}
+		if err := fn(f); err != nil {
+			return err
+		}
 	}
 	return nil
 }

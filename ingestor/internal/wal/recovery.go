@@ -74,7 +74,7 @@ type scanner struct {
 	cursor cursor
 	// visit, when set, sees every valid frame of the log and its offset.
 	visit func(frameHeader, int64) error
-	// tornBytes is how far the frames of the group that was torn reach beyond the end.
+	// tornBytes is how far the frame headers of the group that was torn reach beyond the end.
 	tornBytes int64
 }
 
@@ -209,13 +209,13 @@ func (s *scanner) newest(seg *segment) error {
 }
 
 // judge decides whether the bad frame at the cursor is the torn end of the group that was in flight. It is, unless a frame
-// of this use of the file, further on, says otherwise: that it belongs to a later group, which was written only after this
-// one had been synced, or that it lies where the group in flight cannot reach.
+// header of this use of the file, further on, says otherwise: that it belongs to a later group, which was written only after
+// this one had been synced, or that it lies where the group in flight cannot reach.
 func (s *scanner) judge(seg *segment, bad *badFrame) error {
 	c := &s.cursor
-	return c.window.search(seg.header.id, &seg.header.epoch, c.offset, seg.sizeBytes, func(at found, _ []byte) error {
+	return c.window.search(seg.header.id, &seg.header.epoch, c.offset, seg.sizeBytes, func(at found) error {
 		if at.header.groupOffset == uint64(c.group) && at.offset < c.group+seg.header.maxGroupBytes && !c.sealed {
-			s.tornBytes = at.offset + int64(frameBytes(int(at.header.payloadBytes))) - c.offset
+			s.tornBytes = at.offset + frameHeaderBytes - c.offset
 			return nil
 		}
 		return seg.corrupt(c.offset, fmt.Sprintf("%s, but the frame at byte %d (LSN %d) shows that this place had been synced",

@@ -1,12 +1,14 @@
 package wal
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/ingestor-project/ingestor/ingestor/internal/vfs"
 )
@@ -26,7 +28,7 @@ type salvage struct {
 	lostFrames    int
 }
 
-// salvaged is a legible frame, or a place in a file between two of them.
+// salvaged is a legible frame and where it is.
 type salvaged struct {
 	segment uint64
 	offset  int64
@@ -54,6 +56,7 @@ func newSalvage(ctx context.Context, opt Options, ids []uint64) (*salvage, error
 	for _, frames := range perSegment {
 		s.frames = append(s.frames, frames...)
 	}
+	s.order()
 	if len(s.headers) == 0 {
 		rand.Read(s.wal[:])
 	}
@@ -92,45 +95,66 @@ func (s *salvage) read(id uint64, bound LSN) (frames []salvaged, first LSN, err 
 	}
 	var w window
 	w.reset(f, size)
-	at, legible := int64(segmentHeaderBytes), 0
-	err = w.search(id, nil, segmentHeaderBytes, size, func(found found, _ []byte) error {
-		if found.header.last() >= bound {
+	epoch := h.epoch
+	if h.id != id {
+		if epoch, err = commonEpoch(&w, id, size); err != nil {
+			return nil, 0, errors.Join(err, f.Close())
+		}
+	}
+	at := int64(segmentHeaderBytes)
+	err = w.search(id, &epoch, segmentHeaderBytes, size, func(found found) error {
+		frame := &found.header
+		if frame.last() >= bound {
+			return nil
+		}
+		if !found.intact {
+			s.lostFrames++
 			return nil
 		}
 		s.lostBytes += max(0, found.offset-at)
-		at = found.offset + int64(frameBytes(int(found.header.payloadBytes)))
-		if found.header.flags&flagLast != 0 {
+		at = found.offset + int64(frameBytes(int(frame.payloadBytes)))
+		if frame.flags&flagLast != 0 {
 			at = alignBlock(at)
 		}
-		s.maxGroupBytes = max(s.maxGroupBytes, alignBlock(frameBytes(int(found.header.payloadBytes))))
-		legible++
-		if found.header.kind == kindRecords {
-			first = min(first, found.header.first)
-			frames = append(frames, salvaged{id, found.offset, found.header})
+		s.maxGroupBytes = max(s.maxGroupBytes, alignBlock(frameBytes(int(frame.payloadBytes))))
+		if frame.kind == kindRecords {
+			first = min(first, frame.first)
+			frames = append(frames, salvaged{id, found.offset, *frame})
 		}
 		return nil
 	})
-	if err == nil {
-		err = s.countHeaders(&w, id, at, legible)
-	}
 	return frames, first, errors.Join(err, f.Close())
 }
 
-// countHeaders adds to lostFrames the frames up to end whose header is legible although they are not.
-func (s *salvage) countHeaders(w *window, id uint64, end int64, legible int) error {
-	headers := 0
-	for offset := int64(segmentHeaderBytes); offset < end; offset += frameAlign {
-		b, err := w.view(offset, frameHeaderBytes)
-		if err != nil || len(b) < frameHeaderBytes {
-			return err
+// commonEpoch returns the epoch of most intact frames of a segment whose header is not legible. A client may have sent bytes
+// that look like a frame, but not more of them than there are true ones around.
+func commonEpoch(w *window, id uint64, size int64) (common uint64, err error) {
+	count := map[uint64]int{}
+	err = w.search(id, nil, segmentHeaderBytes, size, func(f found) error {
+		if f.intact {
+			count[f.header.epoch]++
 		}
-		var h frameHeader
-		if h.decode(b) && h.segment == id && h.groupOffset <= uint64(offset) {
-			headers++
+		return nil
+	})
+	for epoch, n := range count {
+		if n > count[common] || n == count[common] && epoch > common {
+			common = epoch
 		}
 	}
-	s.lostFrames += max(0, headers-legible)
-	return nil
+	return common, err
+}
+
+// order sorts the frames by LSN and drops those that a damaged place holds a second time.
+func (s *salvage) order() {
+	slices.SortStableFunc(s.frames, func(a, b salvaged) int { return cmp.Compare(a.header.first, b.header.first) })
+	next := LSN(0)
+	s.frames = slices.DeleteFunc(s.frames, func(f salvaged) bool {
+		if f.header.first < next {
+			return true
+		}
+		next = f.header.last() + 1
+		return false
+	})
 }
 
 // first is the LSN at which the new log begins.
