@@ -16,10 +16,14 @@ const (
 	fileSuffix     = ".parquet"
 	tempSuffix     = ".parquet.tmp"
 
-	// mixedName stands in the place of an endpoint for files that hold several. No escaped name equals it.
+	// mixedName stands in the place of an endpoint, or of a date and an hour, for files that hold several. No escaped name
+	// equals it.
 	mixedName = "__mixed__"
 
 	nanosPerHour = int64(time.Hour)
+	// manyHours is the hour of a partition that holds rows of more than maxHours hours. No timestamp lies before the epoch.
+	manyHours = -1
+	maxHours  = 100
 
 	// A file name has at most 255 bytes. An escaped name longer than maxEscapedBytes is cut to keptEscapedBytes and gets a
 	// hash of the whole.
@@ -58,7 +62,7 @@ type partition struct {
 	tenant string
 	// endpoint is empty for a mixed file.
 	endpoint string
-	// hour counts from the Unix epoch.
+	// hour counts from the Unix epoch; or it is manyHours.
 	hour int64
 }
 
@@ -70,7 +74,11 @@ func (p partition) path(firstLSN, lastLSN uint64) string {
 	if p.endpoint != "" {
 		endpoint = Escape(p.endpoint)
 	}
-	start := time.Unix(0, p.hour*nanosPerHour).UTC()
-	return fmt.Sprintf("%s%s/%s%s/%s%s/%s%02d/%020d-%020d%s", tenantPrefix, Escape(p.tenant), endpointPrefix, endpoint,
-		datePrefix, start.Format(time.DateOnly), hourPrefix, start.Hour(), firstLSN, lastLSN, fileSuffix)
+	date, hour := mixedName, mixedName
+	if p.hour != manyHours {
+		start := time.Unix(0, p.hour*nanosPerHour).UTC()
+		date, hour = start.Format(time.DateOnly), start.Format("15")
+	}
+	return fmt.Sprintf("%s%s/%s%s/%s%s/%s%s/%020d-%020d%s", tenantPrefix, Escape(p.tenant), endpointPrefix, endpoint,
+		datePrefix, date, hourPrefix, hour, firstLSN, lastLSN, fileSuffix)
 }

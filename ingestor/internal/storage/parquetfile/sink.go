@@ -211,10 +211,11 @@ func (s *Sink) flushTable(ctx context.Context, table *memtable.Table) error {
 		return err
 	}
 	s.rows.SortByTime()
+	hourOf := s.hours()
 	for rest := s.rows; rest.Len() > 0; {
 		hour := hourOf(rest.Refs[0].TimeUnixNano)
 		var head batch.Rows
-		head, rest = splitHour(rest, hour)
+		head, rest = splitHour(rest, hour, hourOf)
 		p := partition{tenant: table.Tenant, endpoint: table.Endpoint, hour: hour}
 		if err := s.writer.write(ctx, p, []part{{table.Endpoint, head}}); err != nil {
 			return err
@@ -243,15 +244,16 @@ func (s *Sink) flushMixed(ctx context.Context, tables []*memtable.Table) error {
 		rest[i] = part{table.Endpoint, view}
 		begin = ends[i]
 	}
+	hourOf := s.hours()
 	for {
-		hour, ok := earliestHour(rest)
+		hour, ok := earliestHour(rest, hourOf)
 		if !ok {
 			return nil
 		}
 		s.parts = s.parts[:0]
 		for i := range rest {
 			var head batch.Rows
-			if head, rest[i].rows = splitHour(rest[i].rows, hour); head.Len() > 0 {
+			if head, rest[i].rows = splitHour(rest[i].rows, hour, hourOf); head.Len() > 0 {
 				s.parts = append(s.parts, part{rest[i].endpoint, head})
 			}
 		}
@@ -275,7 +277,25 @@ func (s *Sink) decode(table *memtable.Table) error {
 	return nil
 }
 
-func earliestHour(parts []part) (hour int64, ok bool) {
+// hours returns the function that assigns the decoded rows to files by their time: one for each hour, or one for all where
+// they are spread over more than maxHours. Otherwise a client with odd timestamps could make a file of every record.
+func (s *Sink) hours() func(timeUnixNano int64) int64 {
+	hours := make(map[int64]struct{})
+	last := int64(manyHours)
+	for i := range s.rows.Refs {
+		hour := hourOf(s.rows.Refs[i].TimeUnixNano)
+		if hour == last {
+			continue
+		}
+		last = hour
+		if hours[hour] = struct{}{}; len(hours) > maxHours {
+			return func(int64) int64 { return manyHours }
+		}
+	}
+	return hourOf
+}
+
+func earliestHour(parts []part, hourOf func(int64) int64) (hour int64, ok bool) {
 	for i := range parts {
 		if parts[i].rows.Len() == 0 {
 			continue
@@ -288,7 +308,7 @@ func earliestHour(parts []part) (hour int64, ok bool) {
 }
 
 // splitHour cuts the rows of an hour off the front of rows, which are sorted by time and hold none earlier.
-func splitHour(rows batch.Rows, hour int64) (head, rest batch.Rows) {
+func splitHour(rows batch.Rows, hour int64, hourOf func(int64) int64) (head, rest batch.Rows) {
 	n := 0
 	for n < rows.Len() && hourOf(rows.Refs[n].TimeUnixNano) == hour {
 		n++

@@ -78,6 +78,20 @@ func TestSmallTablesOfATenantShareFiles(t *testing.T) {
 	requireSame(t, g.sent, s.readAll(t))
 }
 
+func TestScatteredTimesDoNotMakeAFileOfEachRecord(t *testing.T) {
+	g := newGenerator(t, 12)
+	s := openStore(t, crashfs.New(), "", nil)
+	require.NoError(t, s.Flush(t.Context(), g.generation(
+		spec{tenant: "acme", endpoint: "scattered", records: 2000, start: time.Unix(0, 1), spread: 50 * 365 * 24 * time.Hour},
+		spec{tenant: "acme", endpoint: "a", records: 90, start: time.Unix(0, 1), spread: 200 * 365 * 24 * time.Hour},
+		spec{tenant: "acme", endpoint: "b", records: 90, start: time.Unix(0, 1), spread: 200 * 365 * 24 * time.Hour},
+		spec{tenant: "acme", endpoint: "days", records: 2000, start: noon, spread: 72 * time.Hour},
+	), 0))
+	requireSame(t, g.sent, s.readAll(t))
+	require.Len(t, s.files(t), 1+1+73)
+	require.Contains(t, s.files(t)[0], "/endpoint=__mixed__/date=__mixed__/hour=__mixed__/")
+}
+
 // Names that would leave their directory, or collide, if they were taken as they are.
 var hostileNames = []string{
 	".", "..", "../..", "/", "/etc/passwd", "a/b", "a%2Fb", "__mixed__", "%5F_mixed__", "_", "__", "___", "a b", "tenant=x",
