@@ -37,6 +37,7 @@ type Dependencies struct {
 // Service buffers metrics and writes them. Safe for concurrent use.
 type Service struct {
 	config   Config
+	logger   *slog.Logger
 	counters *counters
 	seed     maphash.Seed
 	shards   []*shard
@@ -49,7 +50,7 @@ func New(ctx context.Context, config Config, deps Dependencies) (*Service, error
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Service{config: config, counters: newCounters(deps.Registerer), seed: maphash.MakeSeed()}
+	s := &Service{config: config, logger: deps.Logger, counters: newCounters(deps.Registerer), seed: maphash.MakeSeed()}
 	ctx, s.abandon = context.WithCancel(context.WithoutCancel(ctx))
 	for i := range config.Shards {
 		sh := newShard(config)
@@ -120,6 +121,9 @@ func (s *Service) Close(ctx context.Context) (Loss, error) {
 	}
 	s.counters.dropped.Add(float64(loss.Metrics))
 	s.counters.uncertain.Add(float64(loss.Uncertain))
+	if loss != (Loss{}) {
+		s.logger.Error("metrics given up at shutdown", "metrics", loss.Metrics, "uncertain", loss.Uncertain)
+	}
 	if err := errors.Join(errs...); err != nil {
 		return loss, fmt.Errorf("metrics: close a writer: %w", err)
 	}

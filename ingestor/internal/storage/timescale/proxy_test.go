@@ -14,6 +14,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 )
 
@@ -182,6 +183,7 @@ func TestCommitWhoseOutcomeIsUnknown(t *testing.T) {
 				require.NoError(t, sink.Flush(t.Context(), second, flushed))
 			}
 			requireExactly(t, db, s.rows)
+			require.Equal(t, float64(len(s.rows)), testutil.ToFloat64(db.counters.rows.WithLabelValues("records")))
 
 			// One that does not ask gets a conflict, and still stores nothing twice.
 			var conflict *ConflictError

@@ -20,9 +20,16 @@ type RecordSink struct {
 	repository   *RecordRepository
 	walID        [16]byte
 
-	epoch   int64 // of the claimed checkpoint; 0 before it is claimed
-	batches []located
-	chunk   []RecordBatch
+	epoch     int64     // of the claimed checkpoint; 0 before it is claimed
+	unsettled unsettled // the last transaction, where its outcome is not known
+	batches   []located
+	chunk     []RecordBatch
+}
+
+// unsettled is a transaction that stored written and moved the checkpoint to last, if it committed. Zero: none.
+type unsettled struct {
+	last    uint64
+	written Written
 }
 
 // located is a batch with what a transaction needs to know of it.
@@ -50,10 +57,23 @@ func (s *RecordSink) Flushed(ctx context.Context) (uint64, error) {
 		return s.claim(ctx)
 	}
 	flushed, epoch, err := s.checkpoint(ctx, s.db.pool)
-	if err == nil && epoch != s.epoch {
-		err = &FencedError{OwnEpoch: s.epoch, StoredEpoch: epoch}
+	if err != nil {
+		return 0, err
 	}
-	return flushed, err
+	if epoch != s.epoch {
+		return 0, &FencedError{OwnEpoch: s.epoch, StoredEpoch: epoch}
+	}
+	s.settle(flushed)
+	return flushed, nil
+}
+
+// settle counts the rows of an unsettled transaction that turns out to have committed. Where flushed lies below, it did not, or
+// it is still under way and the next attempt will conflict with it.
+func (s *RecordSink) settle(flushed uint64) {
+	if s.unsettled.last != 0 && flushed >= s.unsettled.last {
+		s.db.counters.count("records", s.unsettled.written)
+		s.unsettled = unsettled{}
+	}
 }
 
 // claim raises the epoch of the row. It waits for a transaction of the former owner that holds the row, so that the position
@@ -173,14 +193,20 @@ func (s *RecordSink) flushChunk(ctx context.Context, batches []located, previous
 		return err
 	}
 	var written Written
+	last := batches[len(batches)-1].last
 	err := s.transactions.Run(ctx, func(ctx context.Context, tx pgx.Tx) (err error) {
 		if written, err = s.repository.Copy(ctx, tx, s.chunk); err != nil {
 			return err
 		}
-		return s.move(ctx, tx, previous, batches[len(batches)-1].last)
+		return s.move(ctx, tx, previous, last)
 	})
-	if err == nil {
+	var unknown *CommitUnknownError
+	switch {
+	case err == nil:
 		s.db.counters.count("records", written)
+		s.unsettled = unsettled{}
+	case errors.As(err, &unknown):
+		s.unsettled = unsettled{last: last, written: written}
 	}
 	return err
 }
