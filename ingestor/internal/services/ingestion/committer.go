@@ -77,13 +77,19 @@ func (c *committer) run() {
 				c.seal()
 			}
 		case done := <-c.service.seals:
+			select {
+			case first := <-c.service.queue:
+				c.gather(first) // what was submitted before the call to Seal is to be part of it
+				c.commit()
+			default:
+			}
 			c.seal()
 			close(done)
 		}
 	}
 }
 
-// gather takes first and all else that is queued now.
+// gather takes first and all else that is queued now; nothing where first is nil.
 func (c *committer) gather(first *Submission) {
 	now := time.Now()
 	c.gathered = c.gathered[:0]

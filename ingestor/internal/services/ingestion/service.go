@@ -197,7 +197,8 @@ func (s *Service) recycle(submission *Submission) {
 	s.copies.Put(submission)
 }
 
-// Seal turns the current memtables into a generation at once, so that they can be flushed. It returns when that was done.
+// Seal turns all that was submitted before the call into sealed generations at once, so that it can be flushed. It returns when
+// that was done.
 func (s *Service) Seal(ctx context.Context) error {
 	done := make(chan struct{})
 	select {
