@@ -418,3 +418,38 @@ func TestEveryCrashPoint(t *testing.T) {
 	}
 	require.Greater(t, cuts, 50)
 }
+
+// The names that lead to a file are durable before the manifest speaks of it: those of new directories too.
+func TestEveryNameIsSyncedBeforeTheCommit(t *testing.T) {
+	g := newGenerator(t, 13)
+	fsys := crashfs.New()
+	s := openStore(t, fsys, "", nil)
+	pending := map[string]string{} // what must be synced yet: a directory for its names, a file for its contents
+	commits := 0
+	fsys.Before(func(op crashfs.Op) error {
+		if strings.HasPrefix(op.Name, manifestDir) {
+			if op.Kind == crashfs.Write {
+				commits++
+				require.Empty(t, pending, "at the commit")
+			}
+			return nil
+		}
+		switch op.Kind {
+		case crashfs.Mkdir, crashfs.Create, crashfs.Rename:
+			pending[path.Dir(op.Name)] = string(op.Kind) + " " + op.Name
+		case crashfs.Write:
+			pending[op.Name] = "write"
+		case crashfs.Sync, crashfs.SyncDir:
+			delete(pending, op.Name)
+		}
+		return nil
+	})
+	for range 2 {
+		previous := g.next - 1
+		require.NoError(t, s.Flush(t.Context(), g.generation(
+			spec{tenant: "acme", endpoint: "orders", records: 120, start: noon, spread: 2 * time.Hour},
+			spec{tenant: "globex", endpoint: "orders", records: 5, start: noon},
+		), previous))
+	}
+	require.Equal(t, 2, commits)
+}
