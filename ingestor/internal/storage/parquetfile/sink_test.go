@@ -3,6 +3,8 @@ package parquetfile_test
 import (
 	"bytes"
 	"context"
+	"errors"
+	"io"
 	"io/fs"
 	"math/rand/v2"
 	"path"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/apache/arrow-go/v18/parquet/file"
 	"github.com/apache/arrow-go/v18/parquet/metadata"
+	"github.com/parquet-go/parquet-go"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ingestor-project/ingestor/ingestor/internal/storage/manifest"
@@ -182,6 +185,71 @@ func TestFooterSaysHowTheFileIsSorted(t *testing.T) {
 			}
 		}
 		require.NoError(t, reader.Close())
+	}
+}
+
+// Readers skip row groups and pages by these bounds: one that is too narrow hides rows.
+func TestBoundsHoldForEveryValue(t *testing.T) {
+	g := newGenerator(t, 14)
+	s := openStore(t, crashfs.New(), "", nil)
+	long := strings.Repeat("\U0010FFFF", 20)
+	var specs []spec
+	for i := range 20 {
+		specs = append(specs, spec{tenant: "acme", endpoint: long + string(rune('A'+i)), records: 90, start: noon,
+			contentType: strings.Repeat("x/", 50) + string(rune('A'+i))})
+	}
+	specs = append(specs, spec{tenant: "acme", endpoint: "big", records: 6000, start: noon, spread: time.Minute})
+	require.NoError(t, s.Flush(t.Context(), g.generation(specs...), 0))
+	for _, f := range s.manifest.State().SortedFiles() {
+		content, err := vfs.ReadFile(s.fsys, path.Join(s.dir, f.Path))
+		require.NoError(t, err)
+		decoded, err := parquet.OpenFile(bytes.NewReader(content), int64(len(content)))
+		require.NoError(t, err)
+		for i, group := range decoded.RowGroups() {
+			for column, chunk := range group.ColumnChunks() {
+				stats := decoded.Metadata().RowGroups[i].Columns[column].MetaData.Statistics
+				checkBounds(t, schemaName(column), chunk, stats.MinValue, stats.MaxValue)
+			}
+		}
+	}
+}
+
+func schemaName(column int) string {
+	return []string{"event_id", "timestamp", "version", "payload", "content_type", "attributes", "tenant_id", "endpoint_id",
+		"lsn"}[column]
+}
+
+// checkBounds compares every value of a column chunk with the chunk's and its page's bounds.
+func checkBounds(t *testing.T, name string, chunk parquet.ColumnChunk, chunkMin, chunkMax []byte) {
+	t.Helper()
+	if name == "payload" {
+		return
+	}
+	kind := chunk.Type().Kind()
+	index, err := chunk.ColumnIndex()
+	require.NoError(t, err)
+	pages := chunk.Pages()
+	defer func() { require.NoError(t, pages.Close()) }()
+	compare := chunk.Type().Compare
+	for i := 0; ; i++ {
+		page, err := pages.ReadPage()
+		if errors.Is(err, io.EOF) {
+			return
+		}
+		require.NoError(t, err)
+		values := make([]parquet.Value, page.NumValues())
+		_, _ = page.Values().ReadValues(values)
+		for _, v := range values {
+			if v.IsNull() {
+				continue
+			}
+			require.False(t, index.NullPage(i))
+			require.LessOrEqual(t, compare(kind.Value(chunkMin), v), 0, name)
+			require.GreaterOrEqual(t, compare(kind.Value(chunkMax), v), 0, name)
+			require.LessOrEqual(t, compare(index.MinValue(i), v), 0, name)
+			require.GreaterOrEqual(t, compare(index.MaxValue(i), v), 0, name)
+		}
+		parquet.Release(page)
 	}
 }
 
