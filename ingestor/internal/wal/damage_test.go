@@ -293,3 +293,34 @@ func TestTwoCrashesAndStaleFrames(t *testing.T) {
 	appendBig(1)
 	require.NoError(t, w.Close())
 }
+
+// TestSpareFromAnotherLog: the spare holds whole, valid frames of a segment with the same id, of a log that is gone.
+func TestSpareFromAnotherLog(t *testing.T) {
+	old := crashfs.New()
+	w := mustOpen(t, memoryOptions(old))
+	write(t, w, 5, 3)
+	require.NoError(t, w.Close())
+	stale, err := vfs.ReadFile(old, filepath.Join("wal", segmentName(1)))
+	require.NoError(t, err)
+
+	fsys := crashfs.New()
+	require.NoError(t, fsys.MkdirAll("wal", 0o755))
+	f, err := fsys.OpenFile(filepath.Join("wal", "spare-1.tmp"), os.O_CREATE|os.O_RDWR, 0o644)
+	require.NoError(t, err)
+	_, err = f.WriteAt(stale, 0)
+	require.NoError(t, err)
+	opt := memoryOptions(fsys)
+	opt.SpareSegments = 1
+	w = mustOpen(t, opt)
+	require.EqualValues(t, 1, w.newest().header.id)
+	got, err := vfs.ReadFile(fsys, w.newest().path)
+	require.NoError(t, err)
+	require.Equal(t, stale[4096:], got[4096:], "the spare was used as it was")
+	w.spares.stop()
+
+	w = mustOpen(t, opt)
+	require.Empty(t, replayed(t, w, 0))
+	want := write(t, w, 1, 1)
+	require.Equal(t, want, replayed(t, w, 0))
+	require.NoError(t, w.Close())
+}
