@@ -92,7 +92,7 @@ func (s *stream) newPending() *pending {
 }
 
 // send answers batches as they complete. It returns when the receiver has ended, or the server drains, and every batch has
-// been answered; or when the client is gone.
+// been answered; or when the stream is broken.
 func (s *stream) send(ctx context.Context) error {
 	var (
 		answer   ack
@@ -108,10 +108,11 @@ func (s *stream) send(ctx context.Context) error {
 				return err
 			}
 		case err := <-ended:
-			over, ended, outcome = true, nil, err
-			if errors.Is(err, io.EOF) { // the client has all it wants: no reason to report that the server drains
-				draining, outcome = nil, nil
+			if !errors.Is(err, io.EOF) {
+				return err // gRPC has ended the stream: no answer can be sent any more
 			}
+			// The client has sent all it wants to: no reason to report that the server drains.
+			over, ended, draining, outcome = true, nil, nil, nil
 		case <-draining:
 			over, draining = true, nil
 			outcome = refusal.Retry(refusal.Unavailable, s.api.config.RetryDelay, "the server is shutting down")
