@@ -1,8 +1,12 @@
-"""Sends a pandas DataFrame in columns. Needs the extra "dataframe"; INGESTOR_TARGET and INGESTOR_API_KEY say where to."""
+"""Sends a pandas DataFrame in columns. Needs the extra "dataframe".
+
+INGESTOR_TARGET and INGESTOR_API_KEY say where to.
+"""
 
 import os
 
 import pandas as pd
+
 from ingestor_client import Client
 
 ROWS = 100_000
@@ -17,8 +21,6 @@ frame = pd.DataFrame(
 )
 
 with Client(os.environ.get("INGESTOR_TARGET", "localhost:9090")) as client:
-    acks = client.write_dataframe(
-        frame, "thermometers", timestamp_column="measured_at", attribute_columns=["device"]
-    )
+    acks = client.write_dataframe(frame, "thermometers", timestamp_column="measured_at", attribute_columns=["device"])
 
 print(f"{sum(ack.record_count for ack in acks)} rows in {len(acks)} batches are on disk")

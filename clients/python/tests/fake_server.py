@@ -124,8 +124,7 @@ class FakeServer:
             duplicate = first is not None
             if first is None:
                 if request.sequence <= producer.last:
-                    code = common_pb2.ERROR_CODE_SEQUENCE_OUT_OF_ORDER
-                    return Response(batch_id=request.batch_id, error=BatchError(code=code, message="out of order"))
+                    return Response(batch_id=request.batch_id, error=refuse("SEQUENCE_OUT_OF_ORDER"))
                 first = self._lsn
                 self._lsn += count
                 producer.last = request.sequence
@@ -168,4 +167,4 @@ def event_ids(request: Request) -> list[bytes]:
 
 def refuse(name: str, **fields: Any) -> BatchError:
     """A BatchError by the name of its code, without prefix."""
-    return BatchError(code=common_pb2.ErrorCode.Value(f"ERROR_CODE_{name}"), message=name.lower(), **fields)
+    return BatchError(code=f"ERROR_CODE_{name}", message=name.lower(), **fields)

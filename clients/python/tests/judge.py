@@ -1,4 +1,4 @@
-"""Reads what a drained server has stored, with nothing but a JSON parser and pyarrow, and compares it with what was sent.
+"""Reads what a server has stored, with nothing but a JSON parser and pyarrow, and compares it with what was sent.
 
 Files that the manifest does not list do not exist.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-_COLUMNS = ["event_id", "timestamp", "version", "payload", "content_type", "attributes", "tenant_id", "endpoint_id", "lsn"]
+_COLUMNS = ["event_id", "timestamp", "version", "payload", "attributes", "tenant_id", "endpoint_id", "lsn"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def stored_records(data: Path, tenant: str) -> list[Stored]:
         values = {name: table.column(name) for name in _COLUMNS}
         values["timestamp"] = values["timestamp"].cast("int64")
         for row in zip(*(values[name].to_pylist() for name in _COLUMNS), strict=True):
-            event_id, timestamp, version, payload, _, attributes, tenant_id, endpoint, lsn = row
+            event_id, timestamp, version, payload, attributes, tenant_id, endpoint, lsn = row
             raw = event_id if isinstance(event_id, bytes) else event_id.bytes
             assert tenant_id == tenant
             assert lsn not in by_lsn, f"LSN {lsn} is stored twice"

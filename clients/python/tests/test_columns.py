@@ -94,12 +94,12 @@ def test_timestamps(timestamps: Any) -> None:
 
 
 def test_more_kinds_of_values() -> None:
-    moments = [datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC), 5]
-    ids = [uuid7(), uuid7().bytes]
-    columns = columns_of(moments, [{"a": 1}, "text"], ids, 3, {"k": ["v", None], "l": Blob.of([b"", b"w"])})
+    moments: list[datetime | int] = [datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC), 5]
+    first, second = uuid7(), uuid7().bytes
+    columns = columns_of(moments, [{"a": 1}, "text"], [first, second], 3, {"k": ["v", None], "l": Blob.of([b"", b"w"])})
     assert decoded(columns) == [
-        (ids[0].bytes, 1_000_000_000, 3, b'{"a":1}', {"k": "v"}),  # type: ignore[union-attr]
-        (ids[1], 5, 3, b"text", {"l": "w"}),
+        (first.bytes, 1_000_000_000, 3, b'{"a":1}', {"k": "v"}),
+        (second, 5, 3, b"text", {"l": "w"}),
     ]
     packed = columns_of([1, 2], Blob.of([b"x", b"yz"]), b"a" * 16 + b"b" * 16)
     assert decoded(packed) == [(b"a" * 16, 1, 0, b"x", {}), (b"b" * 16, 2, 0, b"yz", {})]
@@ -131,7 +131,7 @@ def stored_rows(server: FakeServer) -> list[tuple[bytes, int, int, bytes, dict[s
     return [row for request in server.stored for row in rows(request.columns)]
 
 
-FRAME = {
+FRAME: dict[str, list[Any]] = {
     "at": [datetime(2024, 1, 1, 0, 0, n, 123_456, tzinfo=UTC) for n in range(5)],
     "device": ["a", "b", None, "d", "ü"],
     "count": [1, 2, 3, 4, 1 << 60],

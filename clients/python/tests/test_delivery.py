@@ -177,7 +177,7 @@ def test_refusal_names_the_record(server: FakeServer, connect: Connect) -> None:
     assert error.record == Record(b"{}", 1_001, bad, 7, {"color": "red"})
     assert not error.maybe_stored
 
-    columns = {"color": ["red", None, "blue"], "size": ["", "xl", "m"]}
+    columns: dict[str, list[str | None]] = {"color": ["red", None, "blue"], "size": ["", "xl", "m"]}
     with pytest.raises(RefusedError) as caught:
         client.write_columns("orders", [5, 6, 7], [b"a", b"bc", b"d"], event_ids=ids(records), attributes=columns)
     assert caught.value.record == Record(b"bc", 6, bad, 0, {"size": "xl"})

@@ -17,7 +17,13 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 def run(server: FakeServer, *command: str) -> str:
     environment = {**os.environ, "INGESTOR_TARGET": server.target, "INGESTOR_API_KEY": server.api_key}
     result = subprocess.run(
-        [sys.executable, *command], cwd=EXAMPLES, env=environment, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, *command],
+        cwd=EXAMPLES,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert result.returncode == 0, result.stderr
     return result.stdout
@@ -29,7 +35,10 @@ def test_quickstart(server: FakeServer) -> None:
     assert '"localhost:9090"' in program
     output = run(server, "-c", program.replace("localhost:9090", server.target))
     assert output == "2 records are on disk, log positions 1 to 2\n"
-    assert [record.payload for record in server.stored[0].records] == [b'{"id":1,"total":9.5}', b'{"id":2,"total":12.0}']
+    assert [record.payload for record in server.stored[0].records] == [
+        b'{"id":1,"total":9.5}',
+        b'{"id":2,"total":12.0}',
+    ]
 
 
 def test_quickstart_is_the_readmes(server: FakeServer) -> None:
@@ -47,7 +56,13 @@ def test_host_metrics(server: FakeServer, tmp_path: Path) -> None:
     recording = tmp_path / "host.ndjson"
     run(server, "host_metrics.py", "--count", "3", "--interval", "0.01", "--record", str(recording))
     lines = [json.loads(line) for line in recording.read_text().splitlines()]
-    assert [line["endpoint"] for line in lines[:5]] == ["host.cpu", "host.memory", "host.load", "host.disk", "host.network"]
+    assert [line["endpoint"] for line in lines[:5]] == [
+        "host.cpu",
+        "host.memory",
+        "host.load",
+        "host.disk",
+        "host.network",
+    ]
     assert len(lines) == 15
     assert len(server.metrics) == 3
     for request, group in zip(server.metrics, range(0, 15, 5), strict=True):

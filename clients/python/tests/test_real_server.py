@@ -12,6 +12,9 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 from conftest import FAST
+from judge import Stored, assert_stored_once, stored_records
+from server_process import TENANT, ServerProcess
+
 from ingestor_client import (
     AckLevel,
     AuthenticationError,
@@ -22,8 +25,6 @@ from ingestor_client import (
     RefusedError,
     uuid7,
 )
-from judge import Stored, assert_stored_once, stored_records
-from server_process import TENANT, ServerProcess
 
 
 def client_of(server: ServerProcess, **settings: object) -> Client:
@@ -194,5 +195,3 @@ def test_metrics_without_database_are_refused_clearly(real_server: ServerProcess
     with client_of(real_server) as client, pytest.raises(RefusedError) as caught:
         client.log_metric("billing", "a", 1.0)
     assert caught.value.code is ErrorCode.UNSUPPORTED
-
-
