@@ -51,6 +51,7 @@ func buildCatalogue() map[string]Metric {
 		{"server_exit_code", "code", -1, "exit code of the drained server"},
 		{"server_cpu_pct", "%", -1, "CPU of the server, in percent of the machine"},
 		{"client_cpu_pct", "%", -1, "CPU of the load generator, in percent of the machine"},
+		{"other_cpu_pct", "%", 0, "CPU of everything else on the machine, in percent of it"},
 		{"server_rss_peak_bytes", "bytes", -1, "highest resident memory of the server"},
 		{"server_write_bytes", "bytes", -1, "bytes that the server sent to the storage layer"},
 		{"steal_pct", "%", -1, "CPU time that the host took away while the load ran"},

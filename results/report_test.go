@@ -77,7 +77,7 @@ func TestTableNamesAckLevelAndDiskBesideTheRate(t *testing.T) {
 	require.NoError(t, WriteTable(&table, sampleResult(t, 4)))
 	require.Regexp(t, `ingest-1m +acked_records_per_second +275.0k records/s.* +>= 1.00M records/s +FAIL +wal_synced +stream`, table.String())
 	require.Contains(t, table.String(), "fdatasync of 4 KiB p50 98.0 us p99 0.41 ms")
-	require.Contains(t, table.String(), "FAIL: Failed: ingest-1m, smoke.")
+	require.Contains(t, table.String(), "FAIL: Did not pass: ingest-1m, smoke.")
 }
 
 func TestCompareFindsAChangeAndItsDirection(t *testing.T) {

@@ -187,7 +187,7 @@ func JudgeRun(r *Result, interrupted bool) {
 	case interrupted:
 		r.Verdict = Verdict{Inconclusive, ExitInterrupted, "Interrupted; this is what was measured until then."}
 	case len(states[Fail]) > 0:
-		r.Verdict = Verdict{Fail, ExitFail, "Failed: " + list(Fail) + "."}
+		r.Verdict = Verdict{Fail, ExitFail, "Did not pass: " + list(Fail) + "."}
 	case len(states[Inconclusive]) > 0 || counted == 0:
 		r.Verdict = Verdict{Inconclusive, ExitInconclusive, "Nothing failed, but not everything could be judged: " + list(Inconclusive) + "."}
 	default:

@@ -99,6 +99,7 @@ type Validity struct {
 	MaxScheduleLagP99    *time.Duration `yaml:"max_schedule_lag_p99"`
 	MaxStealPct          *float64       `yaml:"max_steal_pct"`
 	MinAchievedRatio     *float64       `yaml:"min_achieved_ratio"`
+	MaxOtherCPUPct       *float64       `yaml:"max_other_cpu_pct"`
 	MaxClientCPUPct      *float64       `yaml:"max_client_cpu_pct"`
 	ServerHeadroomCPUPct float64        `yaml:"server_headroom_cpu_pct"`
 }

@@ -24,12 +24,13 @@ func TestProbeNeedsADirectory(t *testing.T) {
 }
 
 func TestParseCPUTimes(t *testing.T) {
-	earlier, err := parseCPUTimes("cpu  100 0 50 800 10 0 0 40 5 0\ncpu0 1 2 3\n")
+	earlier, err := parseCPUTimes("cpu  100 0 50 800 10 2 3 40 5 0\ncpu0 1 2 3\n")
 	require.NoError(t, err)
-	require.Equal(t, CPUTimes{Total: 1000, Steal: 40}, earlier)
-	later := CPUTimes{Total: 2000, Steal: 90}
+	require.Equal(t, CPUTimes{Total: 1005, Steal: 40, Busy: 155}, earlier)
+	later := CPUTimes{Total: 2005, Steal: 90, Busy: 255}
 	require.InDelta(t, 5.0, later.StealPctSince(earlier), 1e-9)
 	require.Zero(t, earlier.StealPctSince(earlier))
+	require.Equal(t, time.Second, later.BusySince(earlier))
 
 	_, err = parseCPUTimes("intr 1 2 3")
 	require.Error(t, err)

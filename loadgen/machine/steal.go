@@ -7,13 +7,16 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
+
+// ticksPerSecond is the unit of /proc/stat, fixed at 100 in the Linux ABI.
+const ticksPerSecond = 100
 
 // CPUTimes are ticks of all cores since boot.
 type CPUTimes struct {
 	Total, Steal uint64
+	// Busy is what processes and the kernel used, without idling, waiting for the disk and steal.
+	Busy uint64
 }
 
 // ReadCPUTimes reads /proc/stat.
@@ -30,7 +33,7 @@ func ReadCPUTimes() (CPUTimes, error) {
 func parseCPUTimes(stat string) (CPUTimes, error) {
 	line, _, _ := strings.Cut(stat, "\n")
 	fields := strings.Fields(line)
-	const steal, columns = 8, 8
+	const idle, ioWait, steal, columns = 4, 5, 8, 8
 	if len(fields) <= columns || fields[0] != "cpu" {
 		return CPUTimes{}, errors.New("/proc/stat: unexpected format")
 	}
@@ -41,8 +44,12 @@ func parseCPUTimes(stat string) (CPUTimes, error) {
 			return CPUTimes{}, fmt.Errorf("/proc/stat: %w", err)
 		}
 		times.Total += ticks
-		if i == steal {
+		switch i {
+		case idle, ioWait:
+		case steal:
 			times.Steal = ticks
+		default:
+			times.Busy += ticks
 		}
 	}
 	return times, nil
@@ -56,11 +63,7 @@ func (t CPUTimes) StealPctSince(earlier CPUTimes) float64 {
 	return 100 * float64(t.Steal-earlier.Steal) / float64(t.Total-earlier.Total)
 }
 
-// OwnCPU is the user and system time of this process so far.
-func OwnCPU() (time.Duration, error) {
-	var usage unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_SELF, &usage); err != nil {
-		return 0, err
-	}
-	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano()), nil
+// BusySince is the CPU time that was used since earlier, on all cores together.
+func (t CPUTimes) BusySince(earlier CPUTimes) time.Duration {
+	return time.Duration(t.Busy-earlier.Busy) * time.Second / ticksPerSecond
 }

@@ -30,7 +30,8 @@ type attempt struct {
 	dsn      string
 	sampler  *sampler
 	load     *engine.Result
-	steal    float64
+	steal    float64       // in percent, while the load ran
+	busy     time.Duration // CPU time of everything on the machine, while the load ran
 	stages   map[string]*hdrhistogram.Histogram
 	recovery time.Duration // the longest restart
 	drain    time.Duration
@@ -145,7 +146,7 @@ func (a *attempt) putLoad(ctx context.Context, config engine.Config, header ledg
 		err = nil
 	}
 	after, timesErr := machine.ReadCPUTimes()
-	a.steal = after.StealPctSince(before)
+	a.steal, a.busy = after.StealPctSince(before), after.BusySince(before)
 	if errors.Is(err, engine.ErrGaveUp) {
 		a.failure, err = "batches stayed without an answer: "+err.Error(), nil
 	}

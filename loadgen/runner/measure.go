@@ -74,7 +74,7 @@ func (a *attempt) addLoadMetrics(metrics map[string]float64, measured *engine.Ph
 	}
 	metrics["failed_batches"] = float64(failed)
 	metrics["retried_batches"] = float64(measured.Resent.Batches)
-	metrics["client_cpu_pct"] = 100 * a.load.ClientCPU.Seconds() / (a.load.Elapsed.Seconds() * float64(runtime.NumCPU()))
+	metrics["client_cpu_pct"] = a.machinePct(a.load.ClientCPU)
 	metrics["steal_pct"] = a.steal
 }
 
@@ -94,9 +94,12 @@ func errorCounts(measured *engine.PhaseResult) map[string]int64 {
 }
 
 func (a *attempt) addServerMetrics(metrics map[string]float64) {
-	metrics["server_cpu_pct"] = 100 * a.sampler.cpu.Seconds() / (a.load.Elapsed.Seconds() * float64(runtime.NumCPU()))
+	metrics["server_cpu_pct"] = a.machinePct(a.sampler.cpu)
 	metrics["server_rss_peak_bytes"] = float64(a.sampler.rssPeakBytes)
 	metrics["server_write_bytes"] = float64(a.sampler.writeBytes)
+	// The figures come from different clocks, so a quiet machine may seem to have used less than nothing.
+	others := max(0, a.busy-a.sampler.cpu-a.load.ClientCPU)
+	metrics["other_cpu_pct"] = a.machinePct(others)
 	if a.recovery > 0 {
 		metrics["recovery_ready_ns"] = float64(a.recovery)
 	}
@@ -104,6 +107,11 @@ func (a *attempt) addServerMetrics(metrics map[string]float64) {
 		metrics["drain_ns"] = float64(a.drain)
 		metrics["server_exit_code"] = float64(a.exit.Code)
 	}
+}
+
+// machinePct is a CPU time in percent of what the machine had while the load ran.
+func (a *attempt) machinePct(cpu time.Duration) float64 {
+	return 100 * cpu.Seconds() / (a.load.Elapsed.Seconds() * float64(runtime.NumCPU()))
 }
 
 // invalidity lists the rules that a repetition breaks, in words. window is how long the server may take for a batch before the
@@ -117,6 +125,9 @@ func invalidity(rules scenarios.Validity, metrics map[string]float64, window tim
 	}
 	if limit := rules.MaxStealPct; limit != nil && metrics["steal_pct"] > *limit {
 		note("steal_pct", "the host took away %s of the CPU, more than %s", *limit)
+	}
+	if limit := rules.MaxOtherCPUPct; limit != nil && metrics["other_cpu_pct"] > *limit {
+		note("other_cpu_pct", "other processes used %s of the machine, more than %s", *limit)
 	}
 	if limit := rules.MaxClientCPUPct; limit != nil && metrics["client_cpu_pct"] > *limit {
 		note("client_cpu_pct", "the load generator used %s of the machine, more than %s", *limit)

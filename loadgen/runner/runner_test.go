@@ -2,6 +2,7 @@ package runner
 
 import (
 	"bytes"
+	"runtime"
 	"testing"
 	"time"
 
@@ -19,7 +20,7 @@ func pointer[T any](value T) *T { return &value }
 
 func TestInvalidity(t *testing.T) {
 	rules := scenarios.Validity{
-		MaxScheduleLagP99: pointer(5 * time.Millisecond), MaxStealPct: pointer(5.0), MinAchievedRatio: pointer(0.98),
+		MaxScheduleLagP99: pointer(5 * time.Millisecond), MaxStealPct: pointer(5.0), MaxOtherCPUPct: pointer(10.0), MinAchievedRatio: pointer(0.98),
 		MaxClientCPUPct: pointer(60.0), ServerHeadroomCPUPct: 50,
 	}
 	good := map[string]float64{
@@ -33,6 +34,7 @@ func TestInvalidity(t *testing.T) {
 	}{
 		{"good", nil, nil},
 		{"steal", map[string]float64{"steal_pct": 9}, []string{"the host took away 9.0% of the CPU, more than 5.0%"}},
+		{"others", map[string]float64{"other_cpu_pct": 40}, []string{"other processes used 40.0% of the machine, more than 10.0%"}},
 		{"client", map[string]float64{"client_cpu_pct": 80}, []string{"the load generator used 80.0% of the machine, more than 60.0%"}},
 		{"lag", map[string]float64{"schedule_lag_p99_ns": 9e6}, []string{"the load generator was late by 9 ms at the 99th percentile, more than 5 ms, through no fault of the server"}},
 		{"lag of a busy server", map[string]float64{"schedule_lag_p99_ns": 9e6, "server_cpu_pct": 60}, nil},
@@ -85,7 +87,7 @@ func TestMeasureTurnsCountsIntoMetrics(t *testing.T) {
 	require.NoError(t, h.RecordValue(1000))
 	scenario := &scenarios.Scenario{Load: scenarios.Load{Phases: []scenarios.Phase{{Duration: 2 * time.Second, RecordsPerSecond: 200}}}}
 	a := &attempt{
-		scenario: scenario, index: 1, steal: 2.5, drain: time.Second, recovery: 3 * time.Second,
+		scenario: scenario, index: 1, steal: 2.5, busy: 3 * time.Second, drain: time.Second, recovery: 3 * time.Second,
 		exit: serverproc.ExitStatus{Code: 0}, sampler: &sampler{cpu: time.Second},
 		load: &engine.Result{Elapsed: 2 * time.Second, Measured: engine.PhaseResult{
 			Duration: 2 * time.Second, AckedWithin: engine.Counts{Records: 300}, AckedRecordsPerSecond: 150,
@@ -98,6 +100,7 @@ func TestMeasureTurnsCountsIntoMetrics(t *testing.T) {
 	for name, want := range map[string]float64{
 		"acked_records_per_second": 150, "achieved_ratio": 0.75, "failed_batches": 3, "missing_records": 4, "verified_records": 300,
 		"recovery_ready_ns": 3e9, "drain_ns": 1e9, "server_exit_code": 0, "commit_p99_ns": 1000, "response_max_ns": 1000, "steal_pct": 2.5,
+		"other_cpu_pct": 100 * 2.0 / (2 * float64(runtime.NumCPU())),
 	} {
 		require.Contains(t, repetition.Metrics, name)
 		require.Equal(t, want, repetition.Metrics[name], name)

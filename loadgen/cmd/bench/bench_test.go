@@ -1,0 +1,90 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ingestor-project/ingestor/loadgen/engine"
+	"github.com/ingestor-project/ingestor/loadgen/replay"
+	storagepb "github.com/ingestor-project/ingestor/proto/storage"
+	"github.com/ingestor-project/ingestor/results"
+	"github.com/ingestor-project/ingestor/scenarios"
+)
+
+func execute(t *testing.T, args ...string) int {
+	t.Helper()
+	root := newRoot()
+	root.SetArgs(args)
+	root.SetOut(t.Output())
+	root.SetErr(t.Output())
+	return exitCode(root.ExecuteContext(t.Context()))
+}
+
+func TestExitCodes(t *testing.T) {
+	require.Equal(t, 0, exitCode(nil))
+	require.Equal(t, 99, exitCode(&exitError{code: 99}))
+	require.Equal(t, results.ExitBadInput, exitCode(errors.New("no such file")))
+
+	bad := filepath.Join(t.TempDir(), "bad.yaml")
+	require.NoError(t, os.WriteFile(bad, []byte("name: bad\n"), 0o644))
+	for _, args := range [][]string{
+		{"nonsense"}, {"run", "--nonsense"}, {"run", bad}, {"run", "absent.yaml"}, {"run", "smoke", "--server", "/nonexistent"},
+		{"compare", "one"}, {"report", t.TempDir()}, {"verify"}, {"verify", "--ledger", "x"}, {"verify", "--ledger", "x", "--metrics"},
+		{"load", "--ack-level", "perhaps"}, {"load", "--insecure"}, {"load", "--batch", "-1"}, {"load", "--tls-ca", bad},
+	} {
+		require.Equal(t, results.ExitBadInput, execute(t, args...), args)
+	}
+	for _, args := range [][]string{{"--help"}, {"run", "--help"}, {"version"}, {"list"}, {"list", "--metrics"}} {
+		require.Equal(t, 0, execute(t, args...), args)
+	}
+}
+
+func TestLoadScenariosReportsEveryFile(t *testing.T) {
+	list, err := loadScenarios(nil)
+	require.NoError(t, err)
+	require.Len(t, list, len(scenarios.Names()))
+	_, err = loadScenarios([]string{"smoke", "absent-1.yaml", "absent-2.yaml"})
+	require.ErrorContains(t, err, "absent-1.yaml")
+	require.ErrorContains(t, err, "absent-2.yaml")
+}
+
+func TestLoadFlagsBecomeAConfig(t *testing.T) {
+	flags := loadFlags{
+		apiKey: "ik_x", tenant: "acme", ackLevel: "committed", endpoints: 3, rate: 500, arrivals: "poisson",
+		duration: 10 * time.Second, warmUp: time.Second, method: "unary", layout: "columns", client: "live", useTLS: true, insecure: true,
+	}
+	config := engine.Config{Target: "host:1", Seed: 7}
+	require.NoError(t, flags.complete(&config))
+	require.NoError(t, config.Validate())
+	require.Equal(t, []engine.Tenant{{ID: "acme", APIKey: "ik_x"}}, config.Tenants)
+	require.Equal(t, storagepb.AckLevel_ACK_LEVEL_COMMITTED, config.AckLevel)
+	require.Len(t, config.Endpoints, 3)
+	require.Equal(t, uint64(7), config.Spec.Seed)
+	require.NotZero(t, config.RunID)
+	require.True(t, config.TLS.InsecureSkipVerify)
+	require.Equal(t, []engine.Phase{
+		{Name: "warm-up", Duration: time.Second, RecordsPerSecond: 500, Arrivals: engine.Poisson, Warmup: true},
+		{Name: "measured", Duration: 10 * time.Second, RecordsPerSecond: 500, Arrivals: engine.Poisson},
+	}, config.Phases)
+	require.Equal(t, replay.Pace{RecordsPerSecond: 500}, flags.pace())
+	flags.rate, flags.timeScale = 0, 2
+	require.Equal(t, replay.Pace{TimeScale: 2}, flags.pace())
+}
+
+func TestCompareRefusesUnlikeMachines(t *testing.T) {
+	save := func(kernel string) string {
+		dir := t.TempDir()
+		result := &results.Result{SchemaVersion: results.SchemaVersion, Env: results.Environment{Kernel: kernel}}
+		require.NoError(t, result.Save(dir))
+		return dir
+	}
+	base, same, other := save("6.1"), save("6.1"), save("6.2")
+	require.Equal(t, 0, execute(t, "compare", base, same))
+	require.Equal(t, results.ExitBadInput, execute(t, "compare", base, other))
+	require.Equal(t, 0, execute(t, "compare", base, other, "--force"))
+}

@@ -1,0 +1,152 @@
+package runner
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
+
+	"github.com/ingestor-project/ingestor/results"
+	"github.com/ingestor-project/ingestor/scenarios"
+)
+
+// serverBinary is the real server, built once for all tests.
+var serverBinary string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "runner-test-")
+	if err == nil {
+		serverBinary = filepath.Join(dir, "ingestion-server")
+		build := exec.Command("go", "build", "-o", serverBinary, "github.com/ingestor-project/ingestor/ingestor/cmd/ingestion-server")
+		build.Stdout, build.Stderr = os.Stderr, os.Stderr
+		err = build.Run()
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "build the server:", err)
+		os.Exit(1)
+	}
+	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
+		if err := os.RemoveAll(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+		os.Exit(code)
+	}), goleak.IgnoreAnyFunction("net/http.(*persistConn).readLoop"), goleak.IgnoreAnyFunction("net/http.(*persistConn).writeLoop"))
+}
+
+// scenarioFrom loads a scenario from its text.
+func scenarioFrom(t *testing.T, text string) *scenarios.Scenario {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "tiny.yaml")
+	require.NoError(t, os.WriteFile(path, []byte(text), 0o644))
+	scenario, err := scenarios.LoadFile(path)
+	require.NoError(t, err)
+	return scenario
+}
+
+const tinyLoad = `name: tiny
+description: A second of load.
+load:
+  client: live
+  streams: 2
+  batch_records: 20
+  tenants: 2
+  endpoints: 2
+  phases:
+    - {name: warm-up, duration: 200ms, records_per_second: 2000, warm_up: true}
+    - {name: measured, duration: 800ms, records_per_second: 2000}
+objectives:
+  - {metric: missing_records, op: "==", limit: 0}
+  - {metric: duplicate_records, op: "==", limit: 0}
+  - {metric: failed_batches, op: "==", limit: 0}
+  - {metric: server_exit_code, op: "==", limit: 0}
+`
+
+// workDir is on the disk of the package, because the system's temporary directory may be in memory.
+func workDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp(".", ".work-")
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
+	return dir
+}
+
+func TestRunAgainstTheRealServer(t *testing.T) {
+	tests := []struct {
+		name, text string
+		check      func(*testing.T, results.Repetition)
+	}{
+		{"steady", tinyLoad, func(t *testing.T, r results.Repetition) {
+			require.Positive(t, r.Histograms["server_commit"].Count)
+			require.Positive(t, r.Histograms["client_response"].Count)
+			require.Contains(t, r.Metrics, "commit_p99_ns")
+		}},
+		{"killed", tinyLoad + "actions:\n  - {at: 400ms, do: kill}\n  - {at: 500ms, do: restart}\n", func(t *testing.T, r results.Repetition) {
+			require.Positive(t, r.Metrics["recovery_ready_ns"])
+		}},
+		{"drained", tinyLoad + "actions:\n  - {at: 400ms, do: drain}\n  - {at: 500ms, do: restart}\n", func(t *testing.T, r results.Repetition) {
+			require.Positive(t, r.Metrics["recovery_ready_ns"])
+		}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			var console bytes.Buffer
+			list := []*scenarios.Scenario{scenarioFrom(t, test.text)}
+			dir := workDir(t)
+			result, err := Run(t.Context(), Options{Scenarios: list, Server: serverBinary, WorkDir: dir, Console: NewConsole(&console, false, list)})
+			require.NoError(t, err, console.String())
+			require.Equal(t, results.Pass, result.Verdict.State, result.Scenarios)
+			require.True(t, result.Verify.Checked)
+			require.EqualValues(t, 2000, result.Verify.Acked)
+			require.Positive(t, result.Env.FdatasyncP50Nanos)
+			test.check(t, result.Scenarios[0].Repetitions[0])
+			left, err := os.ReadDir(dir)
+			require.NoError(t, err)
+			require.Empty(t, left, "nothing is left of a good repetition")
+		})
+	}
+}
+
+func TestRunReportsAServerThatRefusesItsConfig(t *testing.T) {
+	list := []*scenarios.Scenario{scenarioFrom(t, tinyLoad+"server:\n  wal: {no_such_key: 1}\n")}
+	var console bytes.Buffer
+	_, err := Run(t.Context(), Options{Scenarios: list, Server: serverBinary, WorkDir: workDir(t), Console: NewConsole(&console, false, list)})
+	require.ErrorContains(t, err, "no_such_key")
+}
+
+func TestRunEndsCleanlyWhenInterrupted(t *testing.T) {
+	list := []*scenarios.Scenario{scenarioFrom(t, tinyLoad)}
+	list[0].Load.Phases[1].Duration = time.Hour
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	console := NewConsole(writerFunc(func(text string) {
+		// The first progress line comes while the load runs.
+		if bytes.Contains([]byte(text), []byte("in flight")) {
+			cancel()
+		}
+	}), true, list)
+	result, err := Run(ctx, Options{Scenarios: list, Server: serverBinary, WorkDir: workDir(t), Console: console})
+	require.NoError(t, err)
+	require.Equal(t, results.ExitInterrupted, result.Verdict.ExitCode)
+	require.Empty(t, result.Scenarios[0].Repetitions)
+}
+
+func TestRunRefusesAFileSystemInMemory(t *testing.T) {
+	list := []*scenarios.Scenario{scenarioFrom(t, tinyLoad)}
+	_, err := Run(t.Context(), Options{Scenarios: list, Server: "unused", WorkDir: "/dev/shm", Console: NewConsole(&bytes.Buffer{}, false, list)})
+	require.ErrorContains(t, err, "file system in memory")
+}
+
+type writerFunc func(string)
+
+func (f writerFunc) Write(p []byte) (int, error) {
+	f(string(p))
+	return len(p), nil
+}
