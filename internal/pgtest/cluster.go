@@ -35,7 +35,8 @@ type Cluster struct {
 	Source string
 
 	dsn    string
-	server server
+	server server // nil for a borrowed one
+	down   bool   // between Kill and Restart
 }
 
 // server is a way to run PostgreSQL.
@@ -120,6 +121,7 @@ func (c *Cluster) Kill(ctx context.Context) error {
 	if !c.Owned() {
 		return ErrNotOwned
 	}
+	c.down = true
 	return c.server.kill(ctx)
 }
 
@@ -131,6 +133,7 @@ func (c *Cluster) Restart(ctx context.Context) error {
 	if err := c.server.start(ctx); err != nil {
 		return err
 	}
+	c.down = false
 	return c.waitReady(ctx)
 }
 

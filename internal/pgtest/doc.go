@@ -15,11 +15,11 @@
 // dies with the process that started it. PostgreSQL refuses to run as root, so root drops to the user postgres, or
 // nobody.
 //
-// Tests call Database, which gives each of them an empty database of its own on one server a test binary. That server is
-// stopped by Suite, which wraps testing.M:
+// Tests call Database, which gives each of them an empty database of its own on one server a test binary. That server
+// is stopped by Suite, which wraps testing.M:
 //
 //	func TestMain(m *testing.M) { goleak.VerifyTestMain(pgtest.Suite{Tests: m}) }
 //
-// Where no server can be had, Database skips the test by name, and fails it when CI=true. The package imports no part of
-// testing, so that programs may use it.
+// Where no server can be had, Database skips the test by name, and fails it when CI=true. The package imports no part
+// of testing, so that programs may use it.
 package pgtest

@@ -205,7 +205,8 @@ func readStat(pid int) (ppid int, state byte, ok bool) {
 	return ppid, fields[0][0], err == nil
 }
 
-// waitGone waits until the processes, killed before, have let go of their memory. Nobody may reap them: a zombie is gone.
+// waitGone waits until the processes, killed before, have let go of their memory. Nobody may reap them: a zombie is
+// gone.
 func waitGone(ctx context.Context, pids []int) error {
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()

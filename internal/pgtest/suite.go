@@ -54,24 +54,39 @@ func Database(t TB) string {
 	return newDatabase(t, cluster)
 }
 
-// Private returns a server that the test may kill, and the DSN of an empty database on it.
+// Private returns a server that the test may kill, and the DSN of an empty database on it. It is the shared server, where
+// that is ours to kill, so the test must not run in parallel with others. A server that is down is restarted after the test.
 func Private(t TB) (*Cluster, string) {
+	t.Helper()
+	cluster := sharedCluster(t)
+	if !cluster.Owned() {
+		cluster = startPrivate(t)
+	}
+	dsn := newDatabase(t, cluster)
+	t.Cleanup(func() {
+		if !cluster.down {
+			return
+		}
+		if err := cluster.Restart(context.Background()); err != nil {
+			t.Fatalf("restart PostgreSQL: %v", err)
+		}
+	})
+	return cluster, dsn
+}
+
+// startPrivate starts a server that ends with the test.
+func startPrivate(t TB) *Cluster {
 	t.Helper()
 	cluster, err := StartPrivate(context.Background())
 	if err != nil {
 		unavailable(t, err)
 	}
-	t.Logf("PostgreSQL: %s", cluster.Source)
 	t.Cleanup(func() {
 		if err := cluster.Stop(); err != nil {
 			t.Logf("stop PostgreSQL: %v", err)
 		}
 	})
-	dsn, err := cluster.CreateDatabase(context.Background(), databaseName())
-	if err != nil {
-		t.Fatalf("create a database: %v", err)
-	}
-	return cluster, dsn
+	return cluster
 }
 
 func sharedCluster(t TB) *Cluster {
@@ -99,7 +114,7 @@ func newDatabase(t TB, cluster *Cluster) string {
 	}
 	t.Cleanup(func() {
 		if err := cluster.DropDatabase(context.Background(), name); err != nil {
-			t.Logf("drop the database: %v", err)
+			t.Fatalf("drop the database: %v", err)
 		}
 	})
 	return dsn
@@ -111,7 +126,8 @@ func databaseName() string {
 	return "pgtest_" + hex.EncodeToString(b[:])
 }
 
-// unavailable ends the test: a missing server is a skip outside CI; a server that is there and does not start is a failure.
+// unavailable ends the test: a missing server is a skip outside CI; a server that is there and does not start is a
+// failure.
 func unavailable(t TB, err error) {
 	t.Helper()
 	if errors.Is(err, ErrNone) && os.Getenv("CI") != "true" {

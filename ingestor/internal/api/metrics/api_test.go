@@ -286,8 +286,11 @@ func TestBytesThatAreNoMessageAreRefused(t *testing.T) {
 	const malformed = storagepb.ErrorCode_ERROR_CODE_MALFORMED
 	noUTF8 := []byte{0x0a, 1, 0xff} // service: one byte that is no UTF-8
 	for _, raw := range [][]byte{{0xff}, noUTF8} {
-		for _, method := range []string{metricspb.MetricsService_LogMetric_FullMethodName, metricspb.MetricsService_LogMetricBatch_FullMethodName} {
-			err := f.conn.Invoke(t.Context(), method, append(raw[:len(raw):len(raw)], 0xff), &metricspb.LogMetricsResponse{}, codec)
+		for _, method := range []string{
+			metricspb.MetricsService_LogMetric_FullMethodName, metricspb.MetricsService_LogMetricBatch_FullMethodName,
+		} {
+			response := &metricspb.LogMetricsResponse{}
+			err := f.conn.Invoke(t.Context(), method, append(raw[:len(raw):len(raw)], 0xff), response, codec)
 			requireRefused(t, err, malformed, codes.InvalidArgument, "")
 		}
 	}

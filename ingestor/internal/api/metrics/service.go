@@ -18,14 +18,18 @@ type handler interface {
 	LogMetricStream(grpc.ServerStream) error
 }
 
-// serviceDesc is that of metrics.v1.MetricsService, with handlers that receive raw bytes and decode them themselves: gRPC answers
-// bytes that are no valid message with INTERNAL and ends the stream, and they deserve a refusal like any other bad request.
+// serviceDesc is that of metrics.v1.MetricsService, with handlers that receive raw bytes and decode them themselves:
+// gRPC answers bytes that are no valid message with INTERNAL and ends the stream, and they deserve a refusal like any
+// other bad request.
 var serviceDesc = grpc.ServiceDesc{
 	ServiceName: metricspb.MetricsService_ServiceDesc.ServiceName,
 	HandlerType: (*handler)(nil),
 	Methods: []grpc.MethodDesc{
 		{MethodName: "LogMetric", Handler: unary(metricspb.MetricsService_LogMetric_FullMethodName, handler.LogMetric)},
-		{MethodName: "LogMetricBatch", Handler: unary(metricspb.MetricsService_LogMetricBatch_FullMethodName, handler.LogMetricBatch)},
+		{
+			MethodName: "LogMetricBatch",
+			Handler:    unary(metricspb.MetricsService_LogMetricBatch_FullMethodName, handler.LogMetricBatch),
+		},
 	},
 	Streams: []grpc.StreamDesc{{
 		StreamName: "LogMetricStream", ServerStreams: true, ClientStreams: true,
@@ -66,7 +70,8 @@ func decode(raw *rpc.RawMessage, message proto.Message) error {
 	content := make([]byte, raw.Len())
 	raw.CopyTo(content)
 	if err := proto.Unmarshal(content, message); err != nil {
-		return refusal.New(refusal.Malformed, "", "the bytes are not a valid %s: %v", message.ProtoReflect().Descriptor().Name(), err)
+		name := message.ProtoReflect().Descriptor().Name()
+		return refusal.New(refusal.Malformed, "", "the bytes are not a valid %s: %v", name, err)
 	}
 	return nil
 }

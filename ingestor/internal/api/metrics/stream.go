@@ -12,8 +12,8 @@ import (
 	metricspb "github.com/ingestor-project/ingestor/proto/metrics/v1"
 )
 
-// maxUnanswered bounds the requests of one stream that are submitted and wait for their transaction. Beyond it the stream
-// is not read, and gRPC's flow control holds the client.
+// maxUnanswered bounds the requests of one stream that are submitted and wait for their transaction. Beyond it the
+// stream is not read, and gRPC's flow control holds the client.
 const maxUnanswered = 64
 
 // answer is one request of a stream: taken, or refused.

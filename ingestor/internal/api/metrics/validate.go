@@ -124,7 +124,8 @@ func labels(values map[string]string) ([]byte, *refusal.Error) {
 	return object, nil
 }
 
-// checkText checks a field's length. PostgreSQL cannot store a NUL character as text. gRPC has checked that it is UTF-8.
+// checkText checks a field's length. PostgreSQL cannot store a NUL character as text. gRPC has checked that it is
+// UTF-8.
 func checkText(field, value string, minBytes, maxBytes int) *refusal.Error {
 	switch {
 	case value == "" && minBytes > 0:

@@ -19,8 +19,8 @@ type Metric = timescale.Metric
 
 // Writer stores batches of metrics for one worker. *timescale.MetricWriter is one.
 type Writer interface {
-	// Write stores metrics in one transaction. After an error it is called again with the same metrics, until it returns nil or
-	// the service gives up; they must be stored once however often that is.
+	// Write stores metrics in one transaction. After an error it is called again with the same metrics, until it
+	// returns nil or the service gives up; they must be stored once however often that is.
 	Write(ctx context.Context, metrics []Metric) (timescale.Written, error)
 	// Close is called once, after the last Write.
 	Close(ctx context.Context) error
@@ -65,9 +65,9 @@ func New(ctx context.Context, config Config, deps Dependencies) (*Service, error
 	return s, nil
 }
 
-// Submit takes metrics of one tenant, all or none, and returns at once. They are the service's from then on. The Receipt tells
-// when they are committed. The only errors are *refusal.Error: Overloaded with a delay where the buffer is full, TooLarge
-// where it could never hold them, Unavailable after Close.
+// Submit takes metrics of one tenant, all or none, and returns at once. They are the service's from then on. The
+// Receipt tells when they are committed. The only errors are *refusal.Error: Overloaded with a delay where the buffer
+// is full, TooLarge where it could never hold them, Unavailable after Close.
 //
 // REQUIRES: len(metrics) > 0. The first one's service picks the shard.
 func (s *Service) Submit(metrics []Metric) (*Receipt, error) {
@@ -103,7 +103,8 @@ type Loss struct {
 	Uncertain int
 }
 
-// Close refuses further metrics, writes what is buffered, and returns when the workers have ended. When ctx ends first they give up.
+// Close refuses further metrics, writes what is buffered, and returns when the workers have ended. When ctx ends first
+// they give up.
 func (s *Service) Close(ctx context.Context) (Loss, error) {
 	for _, sh := range s.shards {
 		sh.close()
@@ -136,8 +137,8 @@ type Receipt struct {
 	err  error // set before done is closed
 }
 
-// Wait returns when the submission is committed (nil), when the service has given it up (a *refusal.Error), or when ctx ends, which
-// says nothing of the submission.
+// Wait returns when the submission is committed (nil), when the service has given it up (a *refusal.Error), or when ctx
+// ends, which says nothing of the submission.
 func (r *Receipt) Wait(ctx context.Context) error {
 	select {
 	case <-r.done:

@@ -238,8 +238,10 @@ func TestCloseCountsWhatItCouldNotWrite(t *testing.T) {
 		want Loss
 		code refusal.Code
 	}{
-		"the database is down":             {errors.New("down"), Loss{Metrics: 27}, refusal.Unavailable},
-		"the last commit was not answered": {&timescale.CommitUnknownError{Err: errors.New("cut")}, Loss{Metrics: 17, Uncertain: 10}, refusal.OutcomeUnknown},
+		"the database is down": {errors.New("down"), Loss{Metrics: 27}, refusal.Unavailable},
+		"the last commit was not answered": {
+			&timescale.CommitUnknownError{Err: errors.New("cut")}, Loss{Metrics: 17, Uncertain: 10}, refusal.OutcomeUnknown,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

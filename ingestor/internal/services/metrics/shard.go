@@ -20,7 +20,8 @@ type shard struct {
 	maxBytes   int64
 	retryDelay time.Duration
 	worker     *worker
-	// queue never blocks a sender: it has a place for each metric that may be buffered, and a submission has at least one.
+	// queue never blocks a sender: it has a place for each metric that may be buffered, and a submission has at least
+	// one.
 	queue chan submission
 
 	mu      sync.Mutex // held over sends, so that none comes after close

@@ -28,7 +28,8 @@ type Config struct {
 	LockTimeout time.Duration
 	// TransactionTimeout bounds a transaction as a whole. Default: 5 min.
 	TransactionTimeout time.Duration
-	// TransactionRecords is the number of records after which a generation goes on in another transaction. Default: 250,000.
+	// TransactionRecords is the number of records after which a generation goes on in another transaction. Default:
+	// 250,000.
 	TransactionRecords int
 }
 
@@ -106,7 +107,8 @@ func (c *Config) pool() (*pgxpool.Config, error) {
 	pool.MaxConns = c.MaxConnections
 	pool.ConnConfig.ConnectTimeout = c.ConnectTimeout
 	pool.PingTimeout = c.ConnectTimeout
-	// A transaction is rare and large: a round trip before it is a small price for not starting it on a dead connection.
+	// A transaction is rare and large: a round trip before it is a small price for not starting it on a dead
+	// connection.
 	pool.ShouldPing = func(context.Context, pgxpool.ShouldPingParams) bool { return true }
 	for name, value := range map[string]string{
 		"application_name":  "ingestor",

@@ -35,8 +35,8 @@ type rowSource interface {
 	appendRow(dst []byte) ([]byte, error)
 }
 
-// copyStream encodes the rows of a source while they are read. It fills every buffer that it is given, because each becomes a
-// message and a system call. The buffer is kept between uses.
+// copyStream encodes the rows of a source while they are read. It fills every buffer that it is given, because each
+// becomes a message and a system call. The buffer is kept between uses.
 type copyStream struct {
 	source rowSource
 	buf    []byte

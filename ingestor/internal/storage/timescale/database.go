@@ -106,8 +106,8 @@ func (db *Database) Features() (Features, bool) {
 	return db.features, db.prepared
 }
 
-// detect looks at what the tables are, not at what the server could make of new ones: a database that was set up without
-// the extension keeps its native partitions when the extension comes later.
+// detect looks at what the tables are, not at what the server could make of new ones: a database that was set up
+// without the extension keeps its native partitions when the extension comes later.
 func (db *Database) detect(ctx context.Context) (f Features, err error) {
 	var encoding string
 	err = db.pool.QueryRow(ctx, `

@@ -132,7 +132,8 @@ func TestRowsOfDistantDaysGoIntoTheDefaultPartition(t *testing.T) {
 	_, err := NewMetricWriter(db).Write(t.Context(), metrics)
 	require.NoError(t, err)
 	for i, want := range []string{"metrics_20260304", "metrics_20260202", "metrics_default", "metrics_default"} {
-		require.Equal(t, 1, count(t, db, "SELECT count(*) FROM ingestor.metrics WHERE ts_unix_nano = $1 AND tableoid::regclass = $2::regclass",
+		require.Equal(t, 1, count(t, db,
+			"SELECT count(*) FROM ingestor.metrics WHERE ts_unix_nano = $1 AND tableoid::regclass = $2::regclass",
 			metrics[i].TimeUnixNano, "ingestor."+want), want)
 	}
 	// Today and the days ahead exist; no metric asked for those in between but the batch's range did.
@@ -167,7 +168,8 @@ func TestServersMakePartitionsAtTheSameTime(t *testing.T) {
 		db := open(t, Config{DSN: dsn, MaxConnections: 2})
 		require.NoError(t, db.Prepare(t.Context()))
 		servers.Go(func() {
-			if err := db.partitions.ensure(context.WithoutCancel(t.Context()), "records", time.Now().UnixNano(), time.Now().UnixNano()); err != nil {
+			now := time.Now().UnixNano()
+			if err := db.partitions.ensure(context.WithoutCancel(t.Context()), "records", now, now); err != nil {
 				t.Errorf("ensure: %v", err)
 			}
 		})
@@ -188,12 +190,14 @@ func requireNative(t *testing.T, db *Database) {
 
 func countPartitions(t *testing.T, db *Database, prefix string) int {
 	t.Helper()
-	return count(t, db, "SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relnamespace = 'ingestor'::regnamespace AND relname LIKE $1",
-		prefix+"%")
+	return count(t, db, `
+		SELECT count(*) FROM pg_class
+		WHERE relkind = 'r' AND relnamespace = 'ingestor'::regnamespace AND relname LIKE $1`, prefix+"%")
 }
 
 func TestDayOfRoundsDown(t *testing.T) {
-	for unixNano, want := range map[int64]int64{0: 0, 1: 0, -1: -1, int64(day) - 1: 0, int64(day): 1, -int64(day): -1, -int64(day) - 1: -2} {
+	const d = int64(day)
+	for unixNano, want := range map[int64]int64{0: 0, 1: 0, -1: -1, d - 1: 0, d: 1, -d: -1, -d - 1: -2} {
 		require.Equal(t, want, dayOf(unixNano), unixNano)
 	}
 }

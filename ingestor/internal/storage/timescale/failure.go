@@ -8,8 +8,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// CommitUnknownError says that the connection was lost between COMMIT and its answer: the transaction may have committed or
-// not. Who gets it must ask the checkpoint row.
+// CommitUnknownError says that the connection was lost between COMMIT and its answer: the transaction may have
+// committed or not. Who gets it must ask the checkpoint row.
 type CommitUnknownError struct{ Err error }
 
 func (e *CommitUnknownError) Error() string {
@@ -42,8 +42,8 @@ func (e *ConflictError) Error() string {
 	return fmt.Sprintf("timescale: the checkpoint is at LSN %d, not at %d as expected", e.StoredLSN, e.ExpectedLSN)
 }
 
-// InvariantError says that what was handed over contradicts itself: a gap in the log, bytes that were valid once and are no
-// more. Trying again cannot help.
+// InvariantError says that what was handed over contradicts itself: a gap in the log, bytes that were valid once and
+// are no more. Trying again cannot help.
 type InvariantError struct{ Err error }
 
 func (e *InvariantError) Error() string { return "timescale: " + e.Err.Error() }

@@ -19,8 +19,9 @@ type rowSet interface {
 	bury(ctx context.Context, tx pgx.Tx, i int, reason string) error
 }
 
-// writeIsolating writes rows lo to hi-1 of set. Where the server refuses them for their content it writes the two halves by
-// themselves, down to the single row, which it buries. The savepoint keeps the transaction usable after a refusal.
+// writeIsolating writes rows lo to hi-1 of set. Where the server refuses them for their content it writes the two
+// halves by themselves, down to the single row, which it buries. The savepoint keeps the transaction usable after a
+// refusal.
 //
 // One bad row among n costs about 2 log2 n statements more, and copies every row about twice more.
 func writeIsolating(ctx context.Context, tx pgx.Tx, set rowSet, lo, hi int) (Written, error) {

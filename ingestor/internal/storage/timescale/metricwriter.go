@@ -29,8 +29,8 @@ func NewMetricWriter(db *Database) *MetricWriter {
 // errStored says that an earlier attempt, whose outcome was not known, did commit.
 var errStored = errors.New("timescale: the batch is stored already")
 
-// Write stores metrics in one transaction. After an error call it again with the same metrics, until it returns nil: an attempt that
-// did commit is found by its batch number, and nothing is stored twice.
+// Write stores metrics in one transaction. After an error call it again with the same metrics, until it returns nil: an
+// attempt that did commit is found by its batch number, and nothing is stored twice.
 func (w *MetricWriter) Write(ctx context.Context, metrics []Metric) (Written, error) {
 	if len(metrics) == 0 {
 		return Written{}, nil

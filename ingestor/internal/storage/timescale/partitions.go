@@ -39,8 +39,9 @@ func newPartitions(db *Database) partitions {
 	return partitions{db: db, now: time.Now, settled: make(map[partition]struct{})}
 }
 
-// ensure makes the partitions that rows between two timestamps need, and those of the next days. It runs outside the transaction
-// that writes the rows, so that a partition which cannot be made now sends rows to the default partition and refuses none.
+// ensure makes the partitions that rows between two timestamps need, and those of the next days. It runs outside the
+// transaction that writes the rows, so that a partition which cannot be made now sends rows to the default partition
+// and refuses none.
 func (p *partitions) ensure(ctx context.Context, table string, minUnixNano, maxUnixNano int64) error {
 	if features, _ := p.db.Features(); features.Hypertables {
 		return nil
@@ -92,8 +93,8 @@ func (p *partitions) create(ctx context.Context, wanted partition) error {
 	if !answered {
 		return fmt.Errorf("timescale: make partition %s: %w", name, err)
 	}
-	// A check violation means that the default partition holds rows of that day already: they stay together there. Anything
-	// else, such as a lock that could not be had, is tried again with the next rows.
+	// A check violation means that the default partition holds rows of that day already: they stay together there.
+	// Anything else, such as a lock that could not be had, is tried again with the next rows.
 	if pgErr.Code == stateCheckViolation {
 		p.settled[wanted] = struct{}{}
 	}

@@ -167,6 +167,8 @@ func TestCommitWhoseOutcomeIsUnknown(t *testing.T) {
 			first, second := s.generation(t, 4), s.generation(t, 4)
 			require.NoError(t, sink.Flush(t.Context(), first, 0))
 
+			// The partitions are made beforehand: the commit that is cut shall be that of the records.
+			require.NoError(t, db.partitions.ensure(t.Context(), "records", 0, s.now.UnixNano()))
 			p.next.Store(int32(where))
 			err := sink.Flush(t.Context(), second, first.Last)
 			var unknown *CommitUnknownError

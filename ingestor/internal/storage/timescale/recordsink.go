@@ -47,8 +47,8 @@ func NewRecordSink(db *Database, walID [16]byte) *RecordSink {
 // Name returns "timescale".
 func (s *RecordSink) Name() string { return "timescale" }
 
-// Flushed returns the log position up to which the database holds everything. The first call claims the checkpoint, which
-// fences off an older owner of the same log. Later calls return a *FencedError once a newer one has done that.
+// Flushed returns the log position up to which the database holds everything. The first call claims the checkpoint,
+// which fences off an older owner of the same log. Later calls return a *FencedError once a newer one has done that.
 func (s *RecordSink) Flushed(ctx context.Context) (uint64, error) {
 	if err := s.db.Prepare(ctx); err != nil {
 		return 0, err
@@ -67,8 +67,8 @@ func (s *RecordSink) Flushed(ctx context.Context) (uint64, error) {
 	return flushed, nil
 }
 
-// settle counts the rows of an unsettled transaction that turns out to have committed. Where flushed lies below, it did not, or
-// it is still under way and the next attempt will conflict with it.
+// settle counts the rows of an unsettled transaction that turns out to have committed. Where flushed lies below, it did
+// not, or it is still under way and the next attempt will conflict with it.
 func (s *RecordSink) settle(flushed uint64) {
 	if s.unsettled.last != 0 && flushed >= s.unsettled.last {
 		s.db.counters.count("records", s.unsettled.written)
@@ -76,8 +76,8 @@ func (s *RecordSink) settle(flushed uint64) {
 	}
 }
 
-// claim raises the epoch of the row. It waits for a transaction of the former owner that holds the row, so that the position
-// that it returns is final.
+// claim raises the epoch of the row. It waits for a transaction of the former owner that holds the row, so that the
+// position that it returns is final.
 func (s *RecordSink) claim(ctx context.Context) (uint64, error) {
 	var flushed, epoch int64
 	err := s.db.pool.QueryRow(ctx, `
@@ -180,8 +180,8 @@ func (s *RecordSink) chunkEnd(lo int) int {
 	return hi
 }
 
-// flushChunk stores one transaction's batches. The checkpoint row is moved last: until then another server can claim it,
-// even while this one's connection hangs.
+// flushChunk stores one transaction's batches. The checkpoint row is moved last: until then another server can claim
+// it, even while this one's connection hangs.
 func (s *RecordSink) flushChunk(ctx context.Context, batches []located, previous uint64) error {
 	s.chunk = s.chunk[:0]
 	minTime, maxTime := int64(math.MaxInt64), int64(math.MinInt64)

@@ -13,9 +13,9 @@ type TransactionManager struct{ db *Database }
 // NewTransactionManager returns a manager of db's transactions.
 func NewTransactionManager(db *Database) *TransactionManager { return &TransactionManager{db: db} }
 
-// Run prepares the database where that is still to be done, runs fn in one transaction and commits it. When fn fails, its error
-// is returned and nothing is stored. A *CommitUnknownError means that it is not known whether everything or nothing is stored;
-// after any other error nothing is.
+// Run prepares the database where that is still to be done, runs fn in one transaction and commits it. When fn fails,
+// its error is returned and nothing is stored. A *CommitUnknownError means that it is not known whether everything or
+// nothing is stored; after any other error nothing is.
 //
 // ctx ends the wait for fn, not a commit that is under way: that one is bounded by the statement timeout alone.
 func (m *TransactionManager) Run(ctx context.Context, fn func(ctx context.Context, tx pgx.Tx) error) error {
@@ -54,8 +54,9 @@ func (m *TransactionManager) run(ctx context.Context, fn func(ctx context.Contex
 	return m.commit(ctx, tx)
 }
 
-// commit calls every failure unknown but those that are certainly none: the server's own answer, and those before anything was
-// sent. pgconn.SafeToRetry is of no use here: it also calls a connection safe that broke while the answer was awaited.
+// commit calls every failure unknown but those that are certainly none: the server's own answer, and those before
+// anything was sent. pgconn.SafeToRetry is of no use here: it also calls a connection safe that broke while the answer
+// was awaited.
 func (m *TransactionManager) commit(ctx context.Context, tx pgx.Tx) error {
 	if err := ctx.Err(); err != nil {
 		return err
