@@ -84,6 +84,19 @@ func (r *record) parse(raw []byte, start, end int, attributes *[]attribute) *fau
 			}
 			r.payload = newSpan(from, to)
 			i = to
+		case tagRecordAttributes:
+			from, to := lengthPrefixed(b, i+1)
+			if to == malformed {
+				return faultWire
+			}
+			a, f := parseAttribute(b, from, to)
+			if f != nil {
+				return f
+			}
+			if attributes != nil {
+				*attributes = append(*attributes, a)
+			}
+			i = to
 		default:
 			next, f := r.parseOther(b, i, attributes)
 			if f != nil {
@@ -95,21 +108,13 @@ func (r *record) parse(raw []byte, start, end int, attributes *[]attribute) *fau
 	return nil
 }
 
-// parseOther reads the field at b[i:], which is a name, an attribute, a field with an unusual tag or an unknown one.
+// parseOther reads the field at b[i:], which is a name, a field with an unusual tag or an unknown one.
 func (r *record) parseOther(b []byte, i int, attributes *[]attribute) (next int, _ *fault) {
 	f, next := nextField(b, i)
 	if next == malformed {
 		return 0, faultWire
 	}
 	switch f.tag {
-	case tagRecordAttributes:
-		a, fault := parseAttribute(b, f.start, f.end)
-		if fault != nil {
-			return 0, fault
-		}
-		if attributes != nil {
-			*attributes = append(*attributes, a)
-		}
 	case tagRecordTenant:
 		if !utf8.Valid(b[f.start:f.end]) {
 			return 0, faultTenantUTF8
@@ -129,6 +134,14 @@ func (r *record) parseOther(b []byte, i int, attributes *[]attribute) (next int,
 		r.version = uint32(f.number)
 	case tagRecordPayload:
 		r.payload = newSpan(f.start, f.end)
+	case tagRecordAttributes:
+		a, fault := parseAttribute(b, f.start, f.end)
+		if fault != nil {
+			return 0, fault
+		}
+		if attributes != nil {
+			*attributes = append(*attributes, a)
+		}
 	}
 	return next, nil
 }
@@ -136,6 +149,9 @@ func (r *record) parseOther(b []byte, i int, attributes *[]attribute) (next int,
 // parseAttribute reads the map entry b[start:end]. A missing key or value is the empty string, as in any protobuf map.
 func parseAttribute(b []byte, start, end int) (a attribute, _ *fault) {
 	b = b[:end]
+	if a, ok := plainAttribute(b, start); ok {
+		return a, nil
+	}
 	for i := start; i < end; {
 		f, next := nextField(b, i)
 		if next == malformed {
@@ -158,10 +174,27 @@ func parseAttribute(b []byte, start, end int) (a attribute, _ *fault) {
 	if a.key.len() == 0 {
 		return a, faultKeyEmpty
 	}
-	if bytes.IndexByte(b[start:end], 0) >= 0 && (hasNUL(a.key.of(b)) || hasNUL(a.value.of(b))) {
+	if hasNUL(a.key.of(b)) || hasNUL(a.value.of(b)) {
 		return a, faultAttributeNUL
 	}
 	return a, nil
+}
+
+// plainAttribute reads the map entry b[start:] where it has the usual form: a key and a value, in this order, both short, ASCII
+// and not empty.
+func plainAttribute(b []byte, start int) (a attribute, ok bool) {
+	entry := b[start:]
+	if len(entry) < 6 || entry[0] != tagEntryKey || int(entry[1]) > len(entry)-4 {
+		return a, false
+	}
+	valueTag := 2 + int(entry[1])
+	// Both lengths are within 1 to 127, hence one byte each, because everything behind the first tag is plain.
+	if entry[valueTag] != tagEntryValue || int(entry[valueTag+1]) != len(entry)-valueTag-2 || !plain(entry[1:]) {
+		return a, false
+	}
+	a.key = newSpan(start+2, start+valueTag)
+	a.value = newSpan(start+valueTag+2, len(b))
+	return a, true
 }
 
 func hasNUL(b []byte) bool { return bytes.IndexByte(b, 0) >= 0 }

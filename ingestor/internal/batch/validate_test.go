@@ -320,6 +320,15 @@ func TestGroupsAreSkippedToProtobufsDepth(t *testing.T) {
 	}
 }
 
+// TestLongLengthsOfAttributes has keys whose length takes two bytes, the second of which must not be taken for text.
+func TestLongLengthsOfAttributes(t *testing.T) {
+	for _, n := range []int{126, 127, 128, 129, 133, 255, 256, 400} {
+		m := rowsRequest(1)
+		m.Records[0].Attributes = map[string]string{strings.Repeat("\x12", n): "v", "k": strings.Repeat("v", n)}
+		checkEquivalence(t, marshal(t, m))
+	}
+}
+
 func TestPeekBatchID(t *testing.T) {
 	raw := marshal(t, rowsRequest(10))
 	require.Equal(t, uint64(7), PeekBatchID(raw[:64]))

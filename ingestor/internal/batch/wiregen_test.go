@@ -2,6 +2,7 @@ package batch
 
 import (
 	"math/rand/v2"
+	"strings"
 
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -86,7 +87,7 @@ func (g wireGenerator) message(fields [][]byte) []byte {
 // text returns a short string: mostly one of a few, rarely one that is empty, not ASCII, with NUL, or not UTF-8.
 func (g wireGenerator) text(usual ...string) []byte {
 	if g.rarely(60) {
-		odd := []string{"", "\x00", "\xff", "naïve", "\"\\\n\x01", "\xed\xa0\x80", "日本", "aaaaaaaaaaaa\xc3"}
+		odd := []string{"", "\x00", "\xff", "naïve", "\"\\\n\x01", "\xed\xa0\x80", "日本", "aaaaaaaaaaaa\xc3", strings.Repeat("k", 133)}
 		return []byte(odd[g.IntN(len(odd))])
 	}
 	return []byte(usual[g.IntN(len(usual))])
