@@ -20,6 +20,7 @@ import (
 	ingestionapi "github.com/ingestor-project/ingestor/ingestor/internal/api/ingestion"
 	metricsapi "github.com/ingestor-project/ingestor/ingestor/internal/api/metrics"
 	"github.com/ingestor-project/ingestor/ingestor/internal/auth"
+	"github.com/ingestor-project/ingestor/ingestor/internal/datadir"
 	"github.com/ingestor-project/ingestor/ingestor/internal/events"
 	"github.com/ingestor-project/ingestor/ingestor/internal/processor"
 	"github.com/ingestor-project/ingestor/ingestor/internal/services/ingestion"
@@ -121,7 +122,7 @@ func (s *Server) start(ctx context.Context) error {
 }
 
 func (s *Server) openDataDir(context.Context) (err error) {
-	s.unlock, err = lockDataDir(s.config.DataDir)
+	s.unlock, err = datadir.Open(s.config.DataDir)
 	return err
 }
 

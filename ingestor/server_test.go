@@ -202,7 +202,7 @@ func TestOneServerADataDirectory(t *testing.T) {
 	config, secrets := testConfig(t)
 	r := start(t, config, secrets)
 	_, err := ingestor.New(t.Context(), config, "test", slog.New(slog.DiscardHandler))
-	require.ErrorContains(t, err, "in use by another server")
+	require.ErrorContains(t, err, "in use by another process")
 	r.drain()
 }
 

@@ -1,4 +1,6 @@
-package ingestor
+// Package datadir owns the data directory as a whole: it makes it, makes its name durable, and keeps a second server, or a tool
+// that would change the files, out of it.
+package datadir
 
 import (
 	"fmt"
@@ -10,19 +12,25 @@ import (
 	"github.com/ingestor-project/ingestor/ingestor/internal/vfs"
 )
 
-// lockDataDir makes the data directory, makes its own name durable, and locks it against a second server. The lock goes with the
-// process, however that ends.
-func lockDataDir(dir string) (unlock func() error, err error) {
+const lockName = "LOCK"
+
+// Open makes the data directory, makes its own name durable, and locks it. The lock goes with the process, however that ends.
+func Open(dir string) (unlock func() error, err error) {
 	if err := makeDurably(dir); err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
-	lock, err := os.OpenFile(filepath.Join(dir, "LOCK"), os.O_CREATE|os.O_RDWR, 0o644)
+	return Lock(dir)
+}
+
+// Lock locks an existing data directory.
+func Lock(dir string) (unlock func() error, err error) {
+	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("data directory: %w", err)
 	}
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		_ = lock.Close()
-		return nil, fmt.Errorf("data directory %s is in use by another server: %w", dir, err)
+		return nil, fmt.Errorf("data directory %s is in use by another process: %w", dir, err)
 	}
 	return lock.Close, nil
 }
