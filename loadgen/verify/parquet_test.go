@@ -14,11 +14,12 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/ingestor-project/ingestor/internal/pgtest"
 	"github.com/ingestor-project/ingestor/loadgen/ledger"
 	"github.com/ingestor-project/ingestor/loadgen/record"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(pgtest.Suite{Tests: m}) }
 
 // storedRow is a row of a data file, as its documentation gives it.
 type storedRow struct {
