@@ -138,6 +138,18 @@ func TestCommitterAndProcessorAgree(t *testing.T) {
 	}
 }
 
+func TestApplyingTwiceIsApplyingOnce(t *testing.T) {
+	table := New(10)
+	for i := uint64(1); i <= 5; i++ {
+		table.Apply(stamp(1, 1, i, i*10))
+	}
+	before := table.AppendSnapshot(nil)
+	for i := uint64(1); i <= 5; i++ {
+		table.Apply(stamp(1, 1, i, i*10))
+	}
+	require.Equal(t, before, table.AppendSnapshot(nil))
+}
+
 func TestCheckDoesNotAllocate(t *testing.T) {
 	table := New(10)
 	table.Apply(stamp(1, 1, 1, 1))

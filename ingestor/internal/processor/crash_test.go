@@ -193,6 +193,9 @@ func liveAndDie(t *testing.T, rng *rand.Rand) {
 				clients.Go(func() { produce(t, w, m, h, byte(p), &next[p], clientRNG) })
 			}
 			clients.Wait()
+			if m.alive(func() {}) {
+				require.Empty(t, w.fatal)
+			}
 			if last {
 				w.drain(t)
 				break

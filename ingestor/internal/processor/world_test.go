@@ -138,6 +138,8 @@ type world struct {
 	processor *Processor
 	service   *ingestion.Service
 	fatal     chan error
+	running   context.Context // until a fatal error
+	stop      context.CancelFunc
 	registry  *prometheus.Registry
 }
 
@@ -164,6 +166,11 @@ func open(fsys *crashfs.FS, set settings, sinks ...Sink) (_ *world, err error) {
 		fs: fsys, bus: events.NewBus(), memory: slab.New(set.memory, nil), fatal: make(chan error, 2),
 		registry: prometheus.NewPedanticRegistry(),
 	}
+	w.running, w.stop = context.WithCancel(context.Background())
+	onFatal := func(err error) {
+		w.fatal <- err
+		w.stop()
+	}
 	defer func() {
 		if err != nil {
 			_ = w.close()
@@ -182,7 +189,7 @@ func open(fsys *crashfs.FS, set settings, sinks ...Sink) (_ *world, err error) {
 	}
 	w.processor, err = New(set.processor, Dependencies{
 		Log: w.log, Manifest: w.manifest, Sinks: sinks, Events: w.bus, Logger: logger, Registerer: w.registry,
-		OnFatal: func(err error) { w.fatal <- err },
+		OnFatal: onFatal,
 	})
 	if err != nil {
 		return nil, err
@@ -194,7 +201,7 @@ func open(fsys *crashfs.FS, set settings, sinks ...Sink) (_ *world, err error) {
 	w.service, err = ingestion.New(set.ingestion, ingestion.Dependencies{
 		Log: w.log, Dedupe: recovered.Dedupe, CommittedLSN: recovered.CommittedLSN, Memory: w.memory,
 		Generations: w.processor, Events: w.bus, Stages: telemetry.NewStages(), Logger: logger, Registerer: w.registry,
-		OnFatal: func(err error) { w.fatal <- err },
+		OnFatal: onFatal,
 	})
 	if err != nil {
 		return nil, err
@@ -204,6 +211,7 @@ func open(fsys *crashfs.FS, set settings, sinks ...Sink) (_ *world, err error) {
 
 // close stops the server where it is.
 func (w *world) close() error {
+	defer w.stop()
 	var errs []error
 	if w.service != nil {
 		errs = append(errs, w.service.Drain(context.Background()))
@@ -231,9 +239,10 @@ func (w *world) close() error {
 func (w *world) drain(t testing.TB) {
 	t.Helper()
 	require.NoError(t, w.service.Drain(context.Background()))
-	require.NoError(t, w.processor.Drain(context.Background()))
-	require.NoError(t, w.close())
+	err := w.processor.Drain(w.running)
 	require.Empty(t, w.fatal)
+	require.NoError(t, err)
+	require.NoError(t, w.close())
 }
 
 // encode returns a WriteBatchRequest that says who it is.
@@ -261,12 +270,12 @@ func (w *world) send(raw []byte, level ingestion.AckLevel, done func(*ingestion.
 	if refused := batch.Validate(raw, "acme", batch.Limits{}, &h); refused != nil {
 		return refused
 	}
-	buf, err := w.memory.Get(context.Background(), len(raw))
+	buf, err := w.memory.Get(w.running, len(raw))
 	if err != nil {
 		return err
 	}
 	copy(buf.Bytes(), raw)
-	err = w.service.Submit(context.Background(), &ingestion.Submission{
+	err = w.service.Submit(w.running, &ingestion.Submission{
 		Tenant: "acme", Endpoint: h.Endpoint, Buf: buf, Raw: buf.Bytes(), Records: h.Records,
 		MinTimeUnixNano: h.MinTimeUnixNano, MaxTimeUnixNano: h.MaxTimeUnixNano,
 		HasProducer: h.HasProducer, Producer: h.Producer, Epoch: h.Epoch, Sequence: h.Sequence,
@@ -292,5 +301,5 @@ func (w *world) commit(t testing.TB, raw []byte, level ingestion.AckLevel) *inge
 func (w *world) settle(t testing.TB) {
 	t.Helper()
 	require.NoError(t, w.service.Seal(context.Background()))
-	require.NoError(t, w.processor.Flush(context.Background()))
+	require.NoError(t, w.processor.Flush(w.running))
 }

@@ -168,3 +168,33 @@ func BenchmarkInsert10000Endpoints(b *testing.B) {
 		next++
 	}
 }
+
+func BenchmarkSeal(b *testing.B) {
+	for _, shape := range []struct{ tables, batches int }{{10, 450}, {10000, 20000}} {
+		b.Run(fmt.Sprintf("tables=%d/batches=%d", shape.tables, shape.batches), func(b *testing.B) {
+			pool := slab.New(64<<20, nil)
+			endpoints := make([][]byte, shape.tables)
+			for i := range endpoints {
+				endpoints[i] = fmt.Appendf(nil, "endpoint-%d", i)
+			}
+			set := NewSet()
+			now := time.Now()
+			for b.Loop() {
+				b.StopTimer()
+				for i := range shape.batches {
+					buf, ok := pool.TryGet(512)
+					if !ok {
+						b.Fatal("pool is too small")
+					}
+					lsn := uint64(i + 1)
+					set.Insert("t", endpoints[i%shape.tables], Batch{Buf: buf, Raw: buf.Bytes(), First: lsn, Last: lsn}, nil, now)
+				}
+				b.StartTimer()
+				g := set.Seal()
+				b.StopTimer()
+				g.Release()
+				b.StartTimer()
+			}
+		})
+	}
+}

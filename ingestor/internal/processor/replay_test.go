@@ -1,0 +1,81 @@
+package processor
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ingestor-project/ingestor/ingestor/internal/batch"
+	"github.com/ingestor-project/ingestor/ingestor/internal/slab"
+	"github.com/ingestor-project/ingestor/ingestor/internal/vfs/crashfs"
+	"github.com/ingestor-project/ingestor/ingestor/internal/wal"
+)
+
+// logOf returns a log that holds batches of 10 records with the sequences from 1 to n.
+func logOf(t *testing.T, n uint64) *wal.WAL {
+	log, err := wal.Open(context.Background(), wal.Options{
+		Dir: "wal", FS: crashfs.New(), SegmentSizeBytes: 64 << 10, MaxGroupBytes: 32 << 10, DirectIO: wal.DirectOff,
+	})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, log.Close()) })
+	for sequence := range n {
+		envelope := batch.AppendEnvelope(nil, "acme", 1)
+		raw := encode(batchID{1, sequence + 1}, 1, 10)
+		_, err := log.Append(wal.Entry{Records: 10, Parts: [2][]byte{envelope, raw}})
+		require.NoError(t, err)
+		require.NoError(t, log.Sync())
+	}
+	return log
+}
+
+func TestReplayedPiecesAreBounded(t *testing.T) {
+	log := logOf(t, 20)
+	read := func(budgetBytes int64, maxRecords, first, last uint64) (uint64, uint64) {
+		t.Helper()
+		pool := slab.New(budgetBytes, nil)
+		r := replayer{log: log, pool: pool, maxRecords: maxRecords}
+		g, err := r.read(context.Background(), first, last)
+		require.NoError(t, err)
+		from, to := g.First, g.Last
+		require.LessOrEqual(t, pool.UsedBytes(), budgetBytes)
+		g.Release()
+		require.Zero(t, pool.UsedBytes())
+		return from, to
+	}
+	cases := []struct {
+		name                         string
+		budgetBytes                  int64
+		maxRecords, first, last, end uint64
+	}{
+		{"whole log", 1 << 20, 1000, 1, 200, 200},
+		{"not past what is sealed", 1 << 20, 1000, 1, 150, 150},
+		{"from a checkpoint", 1 << 20, 1000, 101, 150, 150},
+		{"records", 1 << 20, 25, 1, 200, 30},
+		{"bytes", 4 << 10, 1000, 1, 200, 50}, // five buffers of 768 bytes
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			from, to := read(c.budgetBytes, c.maxRecords, c.first, c.last)
+			require.Equal(t, c.first, from)
+			require.Equal(t, c.end, to)
+		})
+	}
+}
+
+func TestReplayRefusesWhatItCannotRead(t *testing.T) {
+	log := logOf(t, 3)
+	r := replayer{log: log, pool: slab.New(1<<20, nil), maxRecords: 1000}
+	_, err := r.read(context.Background(), 5, 30)
+	require.ErrorContains(t, err, "log frame at LSN 1 where 5 is due")
+	require.True(t, isFatal(err))
+	_, err = r.read(context.Background(), 31, 40)
+	require.ErrorContains(t, err, "no records")
+	require.True(t, isFatal(err))
+
+	tiny := replayer{log: log, pool: slab.New(512, nil), maxRecords: 1000}
+	_, err = tiny.read(context.Background(), 1, 30)
+	require.ErrorContains(t, err, "does not fit into the replay memory")
+	require.True(t, isFatal(err))
+	require.Zero(t, r.pool.UsedBytes())
+}
