@@ -258,8 +258,8 @@ func (c *columns) checkAttributes(raw []byte, limits Limits, largestPayload uint
 		}
 		total, largest := lengthSums(a.lengths.of(raw))
 		if total != uint64(a.values.len()) {
-			return refusal.New(refusal.InvalidField, "value_lengths", "value_lengths of attribute %q add up to %d, values has %d bytes",
-				a.key.of(raw), total, a.values.len())
+			return refusal.New(refusal.InvalidField, "value_lengths",
+				"value_lengths of attribute %q add up to %d, values has %d bytes", a.key.of(raw), total, a.values.len())
 		}
 		if refused := c.checkValues(raw, a); refused != nil {
 			return refused
@@ -268,8 +268,8 @@ func (c *columns) checkAttributes(raw []byte, limits Limits, largestPayload uint
 		expanded += total + uint64(a.key.len())*uint64(present(raw, a.lengths))
 	}
 	if expanded > MaxAttributeBytes {
-		return refusal.New(refusal.TooLarge, "attributes", "the attributes take %d bytes when written for each record, the limit is %d",
-			expanded, MaxAttributeBytes)
+		return refusal.New(refusal.TooLarge, "attributes",
+			"the attributes take %d bytes when written for each record, the limit is %d", expanded, MaxAttributeBytes)
 	}
 	if bound > uint64(limits.MaxRecordBytes) {
 		return c.checkRecordSizes(raw, limits)

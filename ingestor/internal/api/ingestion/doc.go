@@ -12,9 +12,11 @@
 //
 // The handler's goroutine sends the answers. A second goroutine receives. At most Config.Window batches of a stream
 // are unanswered; the next one is read when an answer has been sent. Answers go out in the order of completion. A refused
-// batch is answered, and the stream goes on. When the client closes its side, all answers are sent before the stream ends. gRPC itself ends a
-// stream at once on a message that it cannot deliver, being cut off or far above the size limit: batches before that one are
-// committed, but may remain unanswered.
+// batch is answered, and the stream goes on. When the client closes its side, all answers are sent before the stream ends.
+// gRPC itself ends a stream at once on a message that it cannot deliver, being cut off or far above the size limit: batches
+// before that one are committed, but may remain unanswered.
+//
+// A stream that waits for memory holds one message in gRPC's own buffers, outside of the memory budget.
 //
 // The handler starts the receiving goroutine, which ends when the client closes its side or when the stream is over. It may
 // outlive the handler by the moment that gRPC needs to tell it so; Close waits for that.
