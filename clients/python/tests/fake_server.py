@@ -49,6 +49,7 @@ class FakeServer:
         self.streams = 0
         self.authorizations: list[str] = []
         self._producers: dict[tuple[bytes, int], _Producer] = {}
+        self._contexts: set[grpc.ServicerContext] = set()
         self._lsn = 1
         self._lock = threading.Lock()
         self._grpc: Any = None
@@ -86,6 +87,11 @@ class FakeServer:
         self._grpc.stop(None).wait()
         self._pool.shutdown(wait=True)
 
+    def break_streams(self) -> None:
+        """Ends all streams with an error, and leaves their connections open."""
+        for context in list(self._contexts):
+            context.cancel()
+
     def event_ids(self) -> list[bytes]:
         """The ids of all stored records, in the order of storing."""
         return [event_id for request in self.stored for event_id in event_ids(request)]
@@ -100,6 +106,8 @@ class FakeServer:
     def _write_stream(self, requests: Iterator[Request], context: grpc.ServicerContext) -> Iterator[Response]:
         self._check_credential(context)
         self.streams += 1
+        self._contexts.add(context)
+        context.add_callback(lambda: self._contexts.discard(context))
         for request in requests:
             self.received.append(request)
             verdict = self.hook(self, request)
