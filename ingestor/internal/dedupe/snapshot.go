@@ -14,9 +14,10 @@ import (
 //	| 4 B   | 1 B     | 8 B        |             |         | 4 B    |
 //	+-------+---------+------------+-------------+---~ ~---+--------+
 //
-// A producer: length of tenant *, tenant, producer ID (16 B), epoch *, number of batches *, and for each batch, oldest first: sequence *,
-// first LSN *, records *. The first sequence and LSN of a producer are absolute, the others the distance to the one
-// before. Producers are in the order in which they last stored a batch, the most recent last. The checksum covers all bytes before it.
+// A producer: length of tenant *, tenant, producer ID (16 B), epoch *, number of batches *, and for each batch,
+// oldest first: sequence *, first LSN *, records *. The first sequence and LSN of a producer are absolute, the others
+// the distance to the one before. Producers are in the order in which they last stored a batch, the most recent last.
+// The checksum covers all bytes before it.
 const (
 	snapshotMagic   = "INDD"
 	snapshotVersion = 1
@@ -65,8 +66,8 @@ func (p *producer) appendTo(dst []byte) []byte {
 	return dst
 }
 
-// DecodeSnapshot returns the table that data, made by AppendSnapshot, describes. Where it holds more than maxProducers producers, those
-// that stored nothing for longest are left out. Errors wrap ErrCorruptSnapshot.
+// DecodeSnapshot returns the table that data, made by AppendSnapshot, describes. Where it holds more than
+// maxProducers producers, those that stored nothing for longest are left out. Errors wrap ErrCorruptSnapshot.
 func DecodeSnapshot(data []byte, maxProducers int) (*Table, error) {
 	if len(data) < headerBytes+checksumBytes || string(data[:len(snapshotMagic)]) != snapshotMagic {
 		return nil, fmt.Errorf("%w: no header", ErrCorruptSnapshot)

@@ -15,7 +15,7 @@ func exampleTable() *Table {
 		table.Apply(stamp(1, 7, 2*i+1, 10*i+1))
 	}
 	table.Apply(stamp(2, 1, 1, 5001))
-	table.Apply(&Stamp{Tenant: "", Producer: ProducerID{3}, Epoch: 1<<32 - 1, Sequence: 1<<64 - 1, FirstLSN: 6000, Records: 1})
+	table.Apply(&Stamp{Producer: ProducerID{3}, Epoch: 1<<32 - 1, Sequence: 1<<64 - 1, FirstLSN: 6000, Records: 1})
 	table.Advance(9000)
 	return table
 }

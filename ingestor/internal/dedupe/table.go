@@ -46,8 +46,8 @@ type entry struct {
 	records  uint32
 }
 
-// producer is a node of the list of all producers in the order in which they last stored a batch. Invariant: entries are in
-// the order of their sequences, beginning at oldest, and all of the current epoch.
+// producer is a node of the list of all producers in the order in which they last stored a batch. Invariant: entries
+// are in the order of their sequences, beginning at oldest, and all of the current epoch.
 type producer struct {
 	key      key
 	epoch    uint32
@@ -98,8 +98,8 @@ func (t *Table) AppliedLSN() uint64 { return t.appliedLSN }
 // Advance says that the table knows all batches up to lsn: those above AppliedLSN came without a producer.
 func (t *Table) Advance(lsn uint64) { t.appliedLSN = max(t.appliedLSN, lsn) }
 
-// Check looks s up, staged batches included. For a Duplicate it returns the batch's first log position and record count. FirstLSN and
-// Records of s are not looked at. It does not change the table and does not allocate.
+// Check looks s up, staged batches included. For a Duplicate it returns the batch's first log position and record
+// count. FirstLSN and Records of s are not looked at. It does not change the table and does not allocate.
 func (t *Table) Check(s *Stamp) (v Verdict, firstLSN uint64, records uint32) {
 	p := t.producers[key{s.Tenant, s.Producer}]
 	if p == nil {
@@ -141,8 +141,8 @@ func (t *Table) find(p *producer, s *Stamp) entry {
 	return entry{}
 }
 
-// Stage adds a batch that is on its way into the log. It counts from now on, but can be taken back. REQUIRES: Check said
-// Fresh, and FirstLSN and Records are set.
+// Stage adds a batch that is on its way into the log. It counts from now on, but can be taken back. REQUIRES: Check
+// said Fresh, and FirstLSN and Records are set.
 func (t *Table) Stage(s *Stamp) {
 	k := key{s.Tenant, s.Producer}
 	p := t.producers[k]
@@ -186,7 +186,8 @@ func (t *Table) clearStaged() {
 	t.staged = t.staged[:0]
 }
 
-// Apply adds a batch that the log holds. Batches must come in the order of the log; one at or below AppliedLSN is skipped.
+// Apply adds a batch that the log holds. Batches must come in the order of the log; one at or below AppliedLSN is
+// skipped.
 func (t *Table) Apply(s *Stamp) {
 	if s.FirstLSN <= t.appliedLSN {
 		return

@@ -105,8 +105,8 @@ func TestProducersAreForgottenByAge(t *testing.T) {
 	require.Equal(t, 2, table.Producers())
 }
 
-// The committer stages and commits groups, discarding some; the processor applies what was stored. Both must agree about
-// everything, whatever the bound on producers.
+// The committer stages and commits groups, discarding some; the processor applies what was stored. Both must agree
+// about everything, whatever the bound on producers.
 func TestCommitterAndProcessorAgree(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)

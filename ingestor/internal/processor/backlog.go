@@ -65,8 +65,9 @@ func (b *backlog) held() (bytes int64, dropped uint64) {
 	return b.heldBytes, b.dropped
 }
 
-// next returns what a sink at the given checkpoint has to flush: the part of a generation above it, with a reference for the
-// caller; or, where that is not in memory, nil and the last record of the range to read from the log; or nil and 0 for nothing.
+// next returns what a sink at the given checkpoint has to flush: the part of a generation above it, with a reference
+// for the caller; or, where that is not in memory, nil and the last record of the range to read from the log; or nil
+// and 0 for nothing.
 func (b *backlog) next(flushed uint64) (g *memtable.Generation, last uint64, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -153,7 +154,8 @@ func (b *backlog) shrinkLocked() {
 	b.mergeLocked()
 }
 
-// mergeLocked makes one entry of neighbours that are not in memory: a sink that is down for long must not make the list long.
+// mergeLocked makes one entry of neighbours that are not in memory: a sink that is down for long must not make the
+// list long.
 func (b *backlog) mergeLocked() {
 	kept := b.entries[:0]
 	for _, e := range b.entries {

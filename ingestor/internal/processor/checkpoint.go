@@ -34,8 +34,8 @@ func (p *Processor) checkpointRegularly(ctx context.Context) {
 
 // checkpoint persists how far the sinks are and cuts the log accordingly. Called by one goroutine at a time.
 //
-// The order is the point. First the dedupe snapshot becomes durable, then the edit that puts it and the low watermark in
-// force, then the log loses what they replace.
+// The order is the point. First the dedupe snapshot becomes durable, then the edit that puts it and the low watermark
+// in force, then the log loses what they replace.
 func (p *Processor) checkpoint() error {
 	low := p.LowWatermark()
 	if low > p.checkpointed {

@@ -16,9 +16,9 @@ import (
 
 // Config bounds the processor.
 type Config struct {
-	// MemoryBytes bounds the sealed generations that are kept in memory, in bytes of the slab pool. One generation a sink may
-	// be held above it while it is being flushed. The slab budget must hold this, two generations and the commit queue, so that a sink
-	// that stands still does not stop ingestion.
+	// MemoryBytes bounds the sealed generations that are kept in memory, in bytes of the slab pool. One generation a
+	// sink may be held above it while it is being flushed. The slab budget must hold this, two generations and the
+	// commit queue, so that a sink that stands still does not stop ingestion.
 	MemoryBytes int64
 	// ReplayBytes and ReplayRecords bound what a worker reads from the log for one flush. The memory is apart from the
 	// slab budget and belongs to each worker. ReplayBytes must hold the largest batch.
@@ -28,7 +28,8 @@ type Config struct {
 	FlushTimeout time.Duration
 	// StartTimeout bounds the wait for the sinks' checkpoints at start-up.
 	StartTimeout time.Duration
-	// RetryMin and RetryMax bound the pause after a failed attempt. It doubles from failure to failure, less a random part.
+	// RetryMin and RetryMax bound the pause after a failed attempt. It doubles from failure to failure, less a random
+	// part.
 	RetryMin, RetryMax time.Duration
 	// CheckpointInterval is the least time between two checkpoints (dedupe snapshot, manifest, cut of the log).
 	CheckpointInterval time.Duration
@@ -74,7 +75,8 @@ type Log interface {
 	TruncateBelow(lsn wal.LSN) error
 }
 
-// Manifest is where the processor keeps its progress; *manifest.Manifest is one. Sinks may commit to it beside the processor.
+// Manifest is where the processor keeps its progress; *manifest.Manifest is one. Sinks may commit to it beside the
+// processor.
 type Manifest interface {
 	Flushed(sink string) manifest.LSN
 	ReadSnapshot() (contents []byte, lsn manifest.LSN, err error)
@@ -91,7 +93,8 @@ type Dependencies struct {
 	Events     *events.Bus
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
-	// OnFatal is called, from a goroutine of the processor, when it cannot go on: the process must exit. It must not block.
+	// OnFatal is called, from a goroutine of the processor, when it cannot go on: the process must exit. It must not
+	// block.
 	OnFatal func(error)
 }
 

@@ -149,8 +149,9 @@ func produce(t *testing.T, w *world, m *machine, h *history, producer byte, next
 	}
 }
 
-// Whatever the moment of a power cut, between any two steps of log, sinks and manifest, everything that was acknowledged is
-// in every sink once, at the position that was acknowledged, and nothing else is there but batches that were sent.
+// Whatever the moment of a power cut, between any two steps of log, sinks and manifest, everything that was
+// acknowledged is in every sink once, at the position that was acknowledged, and nothing else is there but batches
+// that were sent.
 func TestExactlyOnceOverCrashes(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	if text := os.Getenv("INGESTOR_TEST_SEED"); text != "" {
@@ -176,7 +177,10 @@ func liveAndDie(t *testing.T, rng *rand.Rand) {
 	crashes := 0
 	for life := range lives {
 		last := life == lives-1
-		m := &machine{rng: rand.New(rand.NewPCG(rng.Uint64(), 0)), steps: 1 + rng.IntN(10+rng.IntN(500)), fs: fsys, databases: databases}
+		m := &machine{
+			rng: rand.New(rand.NewPCG(rng.Uint64(), 0)), steps: 1 + rng.IntN(10+rng.IntN(500)),
+			fs: fsys, databases: databases,
+		}
 		if last {
 			m.steps = 1 << 30
 		}

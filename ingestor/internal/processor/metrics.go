@@ -18,8 +18,8 @@ type metrics struct {
 	snapshotBytes      prometheus.Gauge
 }
 
-// sinkMetrics are the metrics of one sink. Conservation, at every moment: durable LSN = flushed LSN + pending records, as LSNs
-// count records.
+// sinkMetrics are the metrics of one sink. Conservation, at every moment: durable LSN = flushed LSN + pending
+// records, as LSNs count records.
 type sinkMetrics struct {
 	flushedRecords  prometheus.Counter
 	replayedRecords prometheus.Counter
@@ -36,7 +36,8 @@ func newMetrics(p *Processor, registerer prometheus.Registerer) *metrics {
 			Name: "ingestor_sink_flushed_records_total", Help: "Records that the sink has stored since start-up.",
 		}, sink),
 		replayedRecords: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "ingestor_sink_replayed_records_total", Help: "Records read back from the log because they were not in memory any more.",
+			Name: "ingestor_sink_replayed_records_total",
+			Help: "Records read back from the log because they were not in memory any more.",
 		}, sink),
 		failures: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "ingestor_sink_failures_total", Help: "Failed attempts of the sink.",
@@ -62,8 +63,8 @@ func newMetrics(p *Processor, registerer prometheus.Registerer) *metrics {
 	if registerer == nil {
 		return m
 	}
-	registerer.MustRegister(m.flushedRecords, m.replayedRecords, m.failures, m.failing, m.flushSeconds, m.checkpointSeconds,
-		m.checkpointFailures, m.snapshotBytes,
+	registerer.MustRegister(m.flushedRecords, m.replayedRecords, m.failures, m.failing, m.flushSeconds,
+		m.checkpointSeconds, m.checkpointFailures, m.snapshotBytes,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "ingestor_low_watermark_lsn", Help: "Position up to which all sinks have flushed.",
 		}, func() float64 { return float64(p.LowWatermark()) }),

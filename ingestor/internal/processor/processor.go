@@ -176,14 +176,14 @@ func (p *Processor) Flush(ctx context.Context) error {
 	}
 }
 
-// Drain flushes what is sealed, as far as the sinks take it before ctx ends, and makes a last checkpoint. What is left stays in the
-// log. The committer must have been drained before.
+// Drain flushes what is sealed, as far as the sinks take it before ctx ends, and makes a last checkpoint. What is
+// left stays in the log. The committer must have been drained before.
 func (p *Processor) Drain(ctx context.Context) error {
 	return errors.Join(p.Flush(ctx), p.Close())
 }
 
-// Close stops the workers where they are, makes a last checkpoint and releases all memory. An interrupted flush is decided by the
-// sink's checkpoint at the next start. After the first Close, or without Start, it does nothing.
+// Close stops the workers where they are, makes a last checkpoint and releases all memory. An interrupted flush is
+// decided by the sink's checkpoint at the next start. After the first Close, or without Start, it does nothing.
 func (p *Processor) Close() error {
 	if p.cancel == nil {
 		return nil

@@ -36,6 +36,13 @@ func (w *world) ingest(t *testing.T, first, last uint64) {
 	}
 }
 
+// waitForSink returns when the i-th sink has flushed up to lsn.
+func (w *world) waitForSink(t *testing.T, i int, lsn uint64) {
+	t.Helper()
+	flushed := func() bool { return w.processor.Health()[i].FlushedLSN == lsn }
+	require.Eventually(t, flushed, 20*time.Second, time.Millisecond)
+}
+
 func requireSequences(t *testing.T, s *fakeSink, last uint64) {
 	t.Helper()
 	require.Len(t, s.database.batches, int(last))
@@ -61,7 +68,7 @@ func TestDeadSinkCostsNoMemoryAndCatchesUp(t *testing.T) {
 	const batches = 500
 	w.ingest(t, 1, batches)
 	require.NoError(t, w.service.Seal(context.Background()))
-	require.Eventually(t, func() bool { return w.processor.Health()[0].FlushedLSN == batches*10 }, 20*time.Second, time.Millisecond)
+	w.waitForSink(t, 0, batches*10)
 	h := w.processor.Health()[1]
 	require.Equal(t, uint64(batches*10), h.PendingRecords)
 	require.ErrorIs(t, h.LastError, errDown)
@@ -111,9 +118,10 @@ func TestCommittedIsAnsweredAfterTheSlowestSink(t *testing.T) {
 	slow.before = func() error { <-gate; return nil }
 	w := mustOpen(t, crashfs.New(), testSettings(), fast, slow)
 	done := make(chan *ingestion.Submission, 1)
-	require.NoError(t, w.send(encode(batchID{1, 1}, 1, 10), ingestion.Committed, func(s *ingestion.Submission) { done <- s }))
+	answer := func(s *ingestion.Submission) { done <- s }
+	require.NoError(t, w.send(encode(batchID{1, 1}, 1, 10), ingestion.Committed, answer))
 	require.NoError(t, w.service.Seal(context.Background()))
-	require.Eventually(t, func() bool { return w.processor.Health()[0].FlushedLSN == 10 }, 20*time.Second, time.Millisecond)
+	w.waitForSink(t, 0, 10)
 	require.Empty(t, done)
 	close(gate)
 	s := <-done
@@ -235,7 +243,7 @@ func TestRecoverRefusesWhatDoesNotFitTogether(t *testing.T) {
 	t.Run("new sink and a log that was cut", func(t *testing.T) {
 		fsys, sink := prepare(t)
 		_, err := open(fsys, testSettings(), sink, newSink("new"))
-		require.ErrorContains(t, err, "records between are lost")
+		require.ErrorContains(t, err, "sink new: it has everything up to LSN 0")
 	})
 	t.Run("log without its manifest", func(t *testing.T) {
 		fsys, sink := prepare(t)

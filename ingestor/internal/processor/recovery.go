@@ -18,12 +18,12 @@ type Recovered struct {
 	EndLSN uint64
 }
 
-// Recover finds out where the sinks and the log stand: it rebuilds the dedupe table from the last snapshot and the log above
-// it, and makes everything above the sinks' checkpoints their backlog. The data stays in the log until a worker reads it, so that memory
-// is bounded however long the log is.
+// Recover finds out where the sinks and the log stand: it rebuilds the dedupe table from the last snapshot and the
+// log above it, and makes everything above the sinks' checkpoints their backlog. The data stays in the log until a
+// worker reads it, so that memory is bounded however long the log is.
 //
-// It refuses (an error) where log, snapshot and sinks do not fit together. A sink that does not answer in time is taken to be where
-// the manifest last saw it; its own word counts once it answers.
+// It refuses (an error) where log, snapshot and sinks do not fit together. A sink that does not answer in time is
+// taken to be where the manifest last saw it; its own word counts once it answers.
 func (p *Processor) Recover(ctx context.Context) (*Recovered, error) {
 	end := p.deps.Log.DurableLSN()
 	table, err := p.recoverTable(ctx, end)
@@ -36,9 +36,6 @@ func (p *Processor) Recover(ctx context.Context) (*Recovered, error) {
 		}
 	}
 	low, high := p.bounds()
-	if first := p.deps.Log.FirstLSN(); low < end && low+1 < first {
-		return nil, fmt.Errorf("a sink has flushed up to LSN %d, and the log begins at %d: records between are lost", low, first)
-	}
 	p.low, p.table = low, table
 	p.backlog.reset(low+1, end)
 	p.backlog.flushedUpTo(low, high)
@@ -68,9 +65,9 @@ func (p *Processor) recoverTable(ctx context.Context, end uint64) (*dedupe.Table
 	case table.AppliedLSN() != lsn:
 		return nil, fmt.Errorf("the dedupe snapshot stands at LSN %d, the manifest says %d", table.AppliedLSN(), lsn)
 	case lsn > end:
-		return nil, fmt.Errorf("the dedupe snapshot stands at LSN %d, the log ends at %d: they do not belong together", lsn, end)
+		return nil, fmt.Errorf("the dedupe snapshot at LSN %d and the log that ends at %d do not belong together", lsn, end)
 	case lsn+1 < first:
-		return nil, fmt.Errorf("the dedupe snapshot stands at LSN %d, the log begins at %d: records between are lost", lsn, first)
+		return nil, fmt.Errorf("between the dedupe snapshot at LSN %d and the log's begin at %d records are lost", lsn, first)
 	case lsn == end:
 		return table, nil
 	}
@@ -113,6 +110,10 @@ func (w *worker) locate(ctx context.Context, end uint64) error {
 	}
 	if err := plausible(stored, mirrored, end); err != nil {
 		return err
+	}
+	if first := w.p.deps.Log.FirstLSN(); stored < end && stored+1 < first {
+		return fmt.Errorf("it has everything up to LSN %d, and the log begins at %d: "+
+			"it was added, or lost its data, after the log had been cut", stored, first)
 	}
 	w.flushed = stored
 	return nil

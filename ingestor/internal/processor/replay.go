@@ -23,8 +23,8 @@ type frame struct {
 	header batch.Header
 }
 
-// parse takes a frame apart. The content was validated before it was logged: a failure means that bytes that passed their
-// checksum are not what was written, which is fatal.
+// parse takes a frame apart. The content was validated before it was logged: a failure means that bytes that passed
+// their checksum are not what was written, which is fatal.
 func (f *frame) parse(w *wal.Frame) error {
 	tenant, _, raw, err := batch.ParseEnvelope(w.Payload)
 	if err != nil {
@@ -61,8 +61,8 @@ type replayer struct {
 	maxRecords uint64
 }
 
-// read returns the records from first on, up to last at most, as many whole batches as the pool and maxRecords allow, with one
-// reference.
+// read returns the records from first on, up to last at most, as many whole batches as the pool and maxRecords allow,
+// with one reference.
 func (r *replayer) read(ctx context.Context, first, last uint64) (*memtable.Generation, error) {
 	set := memtable.NewSet()
 	now := time.Now()

@@ -19,7 +19,7 @@ type Sink interface {
 	//
 	// g is the processor's; the sink must not keep anything of it after it returns.
 	//
-	// An error, or one that it wraps, with a method Fatal() bool that returns true stops the server; after any other one the
-	// processor tries again, for ever.
+	// An error, or one that it wraps, with a method Fatal() bool that returns true stops the server; after any other
+	// one the processor tries again, for ever.
 	Flush(ctx context.Context, g *memtable.Generation, previous uint64) error
 }

@@ -11,7 +11,8 @@ import (
 	"github.com/ingestor-project/ingestor/ingestor/internal/storage/memtable"
 )
 
-// worker moves the backlog into one sink. Its goroutine is the only one that calls the sink once the processor has started.
+// worker moves the backlog into one sink. Its goroutine is the only one that calls the sink once the processor has
+// started.
 type worker struct {
 	p        *Processor
 	sink     Sink
@@ -129,8 +130,8 @@ func (w *worker) ask(ctx context.Context) error {
 	return nil
 }
 
-// plausible says whether a sink's checkpoint can be true, given that it was known to be at least atLeast and that the log
-// ends at end.
+// plausible says whether a sink's checkpoint can be true, given that it was known to be at least atLeast and that the
+// log ends at end.
 func plausible(stored, atLeast, end uint64) error {
 	switch {
 	case stored < atLeast:
@@ -141,7 +142,8 @@ func plausible(stored, atLeast, end uint64) error {
 	return nil
 }
 
-// next returns the piece to flush above a checkpoint, from memory or from the log, with a reference; nil where there is none.
+// next returns the piece to flush above a checkpoint, from memory or from the log, with a reference; nil where there
+// is none.
 func (w *worker) next(ctx context.Context, flushed uint64) (*memtable.Generation, error) {
 	g, last, err := w.p.backlog.next(flushed)
 	switch {

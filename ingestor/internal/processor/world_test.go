@@ -93,7 +93,8 @@ func (s *fakeSink) Flush(_ context.Context, g *memtable.Generation, previous uin
 	return call(s.after)
 }
 
-// transaction judges what it is given as strictly as it can: a batch twice, a gap or foreign content is an error that ends the test.
+// transaction judges what it is given as strictly as it can: a batch twice, a gap or foreign content is an error that
+// ends the test.
 func (s *fakeSink) transaction(g *memtable.Generation, previous uint64) error {
 	s.lock.Lock()
 	defer s.lock.Unlock()
@@ -248,7 +249,8 @@ func (w *world) drain(t testing.TB) {
 // encode returns a WriteBatchRequest that says who it is.
 func encode(id batchID, epoch uint32, records int) []byte {
 	request := &storagepb.WriteBatchRequest{
-		EndpointId: fmt.Sprintf("endpoint-%d", id.sequence%3), ProducerId: make([]byte, 16), ProducerEpoch: epoch, Sequence: id.sequence,
+		EndpointId: fmt.Sprintf("endpoint-%d", id.sequence%3),
+		ProducerId: make([]byte, 16), ProducerEpoch: epoch, Sequence: id.sequence,
 	}
 	request.ProducerId[0] = id.producer
 	for i := range records {

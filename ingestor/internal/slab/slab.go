@@ -39,7 +39,8 @@ type waiter struct {
 	grant chan *Buf
 }
 
-// Buf is a buffer in use. It is not safe for concurrent changes of its content; Release may be called from any goroutine.
+// Buf is a buffer in use. It is not safe for concurrent changes of its content; Release may be called from any
+// goroutine.
 type Buf struct {
 	pool   *Pool
 	memory []byte // length is the class size
@@ -70,8 +71,8 @@ func (p *Pool) UsedBytes() int64 { return p.usedBytes.Load() }
 // of memory that can be freed.
 func (p *Pool) Pressure() <-chan struct{} { return p.pressure }
 
-// Get returns a buffer of n bytes with undefined content. It waits while the budget is exhausted, in order of arrival, until
-// ctx ends. The caller owns the buffer and must Release it once.
+// Get returns a buffer of n bytes with undefined content. It waits while the budget is exhausted, in order of
+// arrival, until ctx ends. The caller owns the buffer and must Release it once.
 func (p *Pool) Get(ctx context.Context, n int) (*Buf, error) {
 	class, err := p.class(n)
 	if err != nil {

@@ -39,7 +39,8 @@ const (
 	benchInFlight     = 24
 )
 
-// BenchmarkSubmit keeps a number of batches in flight, as streams do. With a real log it measures the disk under TMPDIR.
+// BenchmarkSubmit keeps a number of batches in flight, as streams do. With a real log it measures the disk under
+// TMPDIR.
 func BenchmarkSubmit(b *testing.B) {
 	b.Run("null-log", func(b *testing.B) { benchmarkSubmit(b, &nullLog{}) })
 	b.Run("real-log", func(b *testing.B) {

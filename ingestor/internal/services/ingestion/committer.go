@@ -17,8 +17,8 @@ import (
 const (
 	// housekeepingInterval is how often the age of the memtables and idleness are looked at.
 	housekeepingInterval = 50 * time.Millisecond
-	// earlySealFraction: memory pressure seals the memtables only where they hold at least this fraction of a full generation.
-	// Below that they are not what fills the memory, and sealing them would make many small generations.
+	// earlySealFraction: memory pressure seals the memtables only where they hold at least this fraction of a full
+	// generation. Below that they are not what fills the memory, and sealing them would make many small generations.
 	earlySealFraction = 8
 )
 
@@ -77,15 +77,20 @@ func (c *committer) run() {
 				c.seal()
 			}
 		case done := <-c.service.seals:
-			select {
-			case first := <-c.service.queue:
-				c.gather(first) // what was submitted before the call to Seal is to be part of it
-				c.commit()
-			default:
-			}
+			c.commitQueued() // what was submitted before the call to Seal is to be part of it
 			c.seal()
 			close(done)
 		}
+	}
+}
+
+// commitQueued commits what is queued now, if anything is.
+func (c *committer) commitQueued() {
+	select {
+	case first := <-c.service.queue:
+		c.gather(first)
+		c.commit()
+	default:
 	}
 }
 
@@ -125,8 +130,8 @@ func (c *committer) commit() {
 	clear(c.gathered)
 }
 
-// commitGroup commits as many of batches as fit a group and returns their number. An error means that the log has failed; the
-// members of appended and duplicates are then not answered.
+// commitGroup commits as many of batches as fit a group and returns their number. An error means that the log has
+// failed; the members of appended and duplicates are then not answered.
 func (c *committer) commitGroup(batches []*Submission) (int, error) {
 	started := time.Now()
 	c.appended, c.duplicates = c.appended[:0], c.duplicates[:0]
@@ -156,8 +161,8 @@ func (c *committer) commitGroup(batches []*Submission) (int, error) {
 	return taken, nil
 }
 
-// appendBatch puts one batch into the log's current group, or among the duplicates, or refuses it. full says that the group has no
-// room for it; nothing was done then.
+// appendBatch puts one batch into the log's current group, or among the duplicates, or refuses it. full says that the
+// group has no room for it; nothing was done then.
 func (c *committer) appendBatch(s *Submission) (full bool, err error) {
 	stamp := s.stamp()
 	if s.HasProducer {
@@ -262,10 +267,12 @@ func (c *committer) dropGroup() {
 }
 
 func (c *committer) noSpace() *refusal.Error {
-	return refusal.Retry(refusal.NoSpace, c.service.config.NoSpaceRetryDelay, "the disk has no room for the next log segment")
+	return refusal.Retry(refusal.NoSpace, c.service.config.NoSpaceRetryDelay,
+		"the disk has no room for the next log segment")
 }
 
-// answerDuplicates acknowledges the duplicates of what is durable now. The rest are duplicates of batches in a dropped group.
+// answerDuplicates acknowledges the duplicates of what is durable now. The rest are duplicates of batches in a
+// dropped group.
 func (c *committer) answerDuplicates() {
 	durable := c.log.DurableLSN()
 	for _, s := range c.duplicates {

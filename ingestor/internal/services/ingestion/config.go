@@ -93,6 +93,7 @@ type Dependencies struct {
 	Stages      Stages
 	Logger      *slog.Logger
 	Registerer  prometheus.Registerer
-	// OnFatal is called once, from the committer's goroutine, when the log has failed: the process must exit. It must not block.
+	// OnFatal is called once, from the committer's goroutine, when the log has failed: the process must exit. It must
+	// not block.
 	OnFatal func(error)
 }

@@ -2,12 +2,13 @@
 //
 // # One goroutine commits
 //
-// Submit puts a batch into a queue that is bounded in bytes and count. The committer, a single goroutine, takes all that has queued up,
-// appends it to the log as one group, syncs, inserts the group into the memtables, and answers. While it syncs, the
-// next group queues up behind it, so that the group size follows the load and an idle server adds no delay.
+// Submit puts a batch into a queue that is bounded in bytes and count. The committer, a single goroutine, takes all
+// that has queued up, appends it to the log as one group, syncs, inserts the group into the memtables, and answers.
+// While it syncs, the next group queues up behind it, so that the group size follows the load and an idle server adds
+// no delay.
 //
-// A leader/follower scheme, in which one of the callers commits for all, was measured and gained nothing; a goroutine of
-// its own needs no hand-over and owns its state without locks.
+// A leader/follower scheme, in which one of the callers commits for all, was measured and gained nothing; a goroutine
+// of its own needs no hand-over and owns its state without locks.
 //
 // # Invariants
 //
@@ -16,11 +17,11 @@
 //  2. Log order = memtable order = dedupe order. All three are changed by the committer only, one after the other.
 //  3. A batch is inserted into the memtable after its Sync and before its answer: an acknowledged batch is
 //     visible, a visible one is durable.
-//  4. The dedupe table counts a batch as stored from its Append on, for the rest of its group, and for good from its Sync on. A
-//     group that is dropped for want of space takes its entries with it.
+//  4. The dedupe table counts a batch as stored from its Append on, for the rest of its group, and for good from its
+//     Sync on. A group that is dropped for want of space takes its entries with it.
 //  5. Every submission that Submit took is answered exactly once, whatever happens to the log.
-//  6. A failed write or sync is final. Everything that has not been answered is answered OutcomeUnknown, later submissions
-//     are refused, and the process has to exit. Nothing is tried again.
+//  6. A failed write or sync is final. Everything that has not been answered is answered OutcomeUnknown, later
+//     submissions are refused, and the process has to exit. Nothing is tried again.
 //  7. No space is not a failure: the group is refused as a whole and the service goes on.
 //  8. Nothing here waits for a sink: a sealed generation is handed on and never waited for.
 //
@@ -32,6 +33,7 @@
 //
 // # Goroutines
 //
-// New starts two: the committer, locked to its thread (so that fault injection can count the system calls of one thread), and the releaser,
-// which answers Committed waiters as the sinks progress. Drain ends the first, Close the second.
+// New starts two: the committer, locked to its thread (so that fault injection can count the system calls of one
+// thread), and the releaser, which answers Committed waiters as the sinks progress. Drain ends the first, Close the
+// second.
 package ingestion

@@ -71,9 +71,9 @@ func New(config Config, deps Dependencies) (*Service, error) {
 	return s, nil
 }
 
-// Submit hands s to the committer. On nil the service owns s.Buf and calls s.Done exactly once. On an error (a *refusal.Error,
-// or the context's) nothing was taken: the buffer is still the caller's and Done is not called. ctx ends the wait for
-// room in the queue; it has no influence on what was accepted.
+// Submit hands s to the committer. On nil the service owns s.Buf and calls s.Done exactly once. On an error (a
+// *refusal.Error, or the context's) nothing was taken: the buffer is still the caller's and Done is not called. ctx
+// ends the wait for room in the queue; it has no influence on what was accepted.
 //
 // Submissions of one goroutine are committed in the order of its calls.
 func (s *Service) Submit(ctx context.Context, submission *Submission) error {
@@ -197,8 +197,8 @@ func (s *Service) recycle(submission *Submission) {
 	s.copies.Put(submission)
 }
 
-// Seal turns all that was submitted before the call into sealed generations at once, so that it can be flushed. It returns when
-// that was done.
+// Seal turns all that was submitted before the call into sealed generations at once, so that it can be flushed. It
+// returns when that was done.
 func (s *Service) Seal(ctx context.Context) error {
 	done := make(chan struct{})
 	select {
@@ -216,8 +216,8 @@ func (s *Service) Seal(ctx context.Context) error {
 	}
 }
 
-// Drain refuses new submissions, commits the accepted ones, seals the memtables and ends the committer. Where ctx ends first
-// it returns the context's error while the committer still works; call it again to wait on.
+// Drain refuses new submissions, commits the accepted ones, seals the memtables and ends the committer. Where ctx
+// ends first it returns the context's error while the committer still works; call it again to wait on.
 func (s *Service) Drain(ctx context.Context) error {
 	if s.draining.CompareAndSwap(false, true) {
 		go func() {
@@ -234,8 +234,8 @@ func (s *Service) Drain(ctx context.Context) error {
 	}
 }
 
-// Close drains, waiting as long as the log takes, and answers those that still wait for the sinks with OutcomeUnknown. Call it after
-// the processor has stopped.
+// Close drains, waiting as long as the log takes, and answers those that still wait for the sinks with
+// OutcomeUnknown. Call it after the processor has stopped.
 func (s *Service) Close() error {
 	err := s.Drain(context.Background())
 	s.subscription.Close()

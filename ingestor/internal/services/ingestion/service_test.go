@@ -114,11 +114,12 @@ func TestCommittedWaitersAreBounded(t *testing.T) {
 	<-waiting
 }
 
-func requireCode(t *testing.T, code refusal.Code, err error) {
+func requireCode(t *testing.T, code refusal.Code, err error) *refusal.Error {
 	t.Helper()
 	var refused *refusal.Error
 	require.ErrorAs(t, err, &refused)
 	require.Equal(t, code, refused.Code)
+	return refused
 }
 
 func TestResentBatchesAreStoredOnce(t *testing.T) {
@@ -165,8 +166,7 @@ func TestFullQueueRefusesOrWaits(t *testing.T) {
 	unary := r.submission("unary", 1, WALSynced)
 	unary.Block, unary.Done = false, func(*Submission) {}
 	err := r.Submit(context.Background(), unary)
-	requireCode(t, refusal.Overloaded, err)
-	require.NotZero(t, err.(*refusal.Error).RetryDelay)
+	require.NotZero(t, requireCode(t, refusal.Overloaded, err).RetryDelay)
 	unary.Buf.Release()
 
 	cancelled, cancel := context.WithCancel(context.Background())
@@ -245,7 +245,7 @@ func TestNoSpaceRefusesAndGoesOn(t *testing.T) {
 	var refused *Submission
 	for refused == nil { // until the prepared segments are used up
 		sequence++
-		s := r.commit(r.submission(fmt.Sprint("batch ", sequence, string(make([]byte, 30<<10))), 1, WALSynced).from(1, 1, sequence))
+		s := r.commit(r.submission(string(make([]byte, 30<<10)), 1, WALSynced).from(1, 1, sequence))
 		if s.Err != nil {
 			refused = s
 		}

@@ -19,8 +19,8 @@ const (
 	Committed AckLevel = 3
 )
 
-// Submission is one validated batch on its way into the log. The caller owns the struct, may pool it, and must not touch it between
-// Submit and Done.
+// Submission is one validated batch on its way into the log. The caller owns the struct, may pool it, and must not
+// touch it between Submit and Done.
 type Submission struct {
 	// Tenant comes from the credential.
 	Tenant string
@@ -40,14 +40,14 @@ type Submission struct {
 	Sequence    uint64
 
 	Level AckLevel
-	// Block makes Submit wait while the queue is full (streams: flow control reaches the client); otherwise it refuses with
-	// Overloaded (unary calls).
+	// Block makes Submit wait while the queue is full (streams: flow control reaches the client); otherwise it
+	// refuses with Overloaded (unary calls).
 	Block bool
 	// ReceivedAt is when the request had arrived; the ack stage is measured from it, and the log stores it.
 	ReceivedAt time.Time
 
-	// Done is called exactly once for every Submit that returned nil, on a goroutine of the service (for level Buffered: before
-	// Submit returns, on the caller's). It must not block. Buf, Raw and Endpoint are nil by then.
+	// Done is called exactly once for every Submit that returned nil, on a goroutine of the service (for level
+	// Buffered: before Submit returns, on the caller's). It must not block. Buf, Raw and Endpoint are nil by then.
 	Done func(*Submission)
 
 	// The outcome, set before Done. Err nil: acknowledged at Level.

@@ -32,8 +32,8 @@ type Table struct {
 	Bytes int64
 }
 
-// Generation is an immutable set of tables that together hold every record from First to Last. It is safe for concurrent
-// reading while retained.
+// Generation is an immutable set of tables that together hold every record from First to Last. It is safe for
+// concurrent reading while retained.
 type Generation struct {
 	First, Last uint64
 	// Tables are sorted by tenant, then endpoint.
@@ -51,9 +51,9 @@ type Generation struct {
 // Records is the number of records in the generation.
 func (g *Generation) Records() uint64 { return g.Last - g.First + 1 }
 
-// Above returns the part of g that lies above lsn, with one reference, the caller's. It shares g's buffers and keeps them
-// alive. It returns nil where nothing lies above. No batch may lie on both sides of lsn: checkpoints stand between batches; an error
-// says that one does. REQUIRES: as for Retain.
+// Above returns the part of g that lies above lsn, with one reference, the caller's. It shares g's buffers and keeps
+// them alive. It returns nil where nothing lies above. No batch may lie on both sides of lsn: checkpoints stand
+// between batches; an error says that one does. REQUIRES: as for Retain.
 func (g *Generation) Above(lsn uint64) (*Generation, error) {
 	if lsn >= g.Last {
 		return nil, nil
