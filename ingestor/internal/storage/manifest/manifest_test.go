@@ -425,7 +425,7 @@ func (r *crashRun) commit(m *manifest.Manifest) {
 // short as well.
 func (r *crashRun) cut(op crashfs.Op) error {
 	r.cuts++
-	for range 4 {
+	for range 2 {
 		crashed := r.fsys.Crash(r.rng)
 		var again []*crashfs.FS
 		crashed.Before(func(crashfs.Op) error {

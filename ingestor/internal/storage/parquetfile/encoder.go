@@ -47,6 +47,7 @@ func newEncoder(codec compress.Codec, mixed bool, rowGroupRows int) *encoder {
 func (e *encoder) encode(ctx context.Context, output io.Writer, tenant string, parts []part) (fingerprint, error) {
 	e.writer.Reset(output)
 	e.digest, e.groupRows, e.groupBytes = fingerprint{}, 0, 0
+	defer clear(e.values[:]) // they point into the batches
 	for i := range parts {
 		if err := e.encodePart(ctx, tenant, &parts[i]); err != nil {
 			return fingerprint{}, err
