@@ -45,6 +45,7 @@ func buildCatalogue() map[string]Metric {
 		{"duplicate_records", "records", -1, "records that are stored more than once"},
 		{"corrupt_records", "records", -1, "stored records that differ from what was sent"},
 		{"unexpected_records", "records", -1, "stored records that were never sent"},
+		{"left_in_log_records", "records", -1, "acked records that the drain left in the log; they were flushed after another start"},
 		{"verified_records", "records", +1, "stored records that were read back and compared"},
 		{"recovery_ready_ns", "ns", -1, "from the restart after a kill to readiness, replay included; the longest one"},
 		{"drain_ns", "ns", -1, "from SIGTERM to the end of the server"},

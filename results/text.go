@@ -47,6 +47,9 @@ func (o Objective) Margin() string {
 	return fmt.Sprintf("%+.0f%%", margin)
 }
 
+// reasonsShown bounds what a table says about one scenario.
+const reasonsShown = 4
+
 // WriteTable prints the objectives with figure, limit and state, and below it what every rate must be read with.
 func WriteTable(w io.Writer, r *Result) error {
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
@@ -65,8 +68,14 @@ func WriteTable(w io.Writer, r *Result) error {
 		return err
 	}
 	for _, scenario := range r.Scenarios {
-		if scenario.State != Pass && scenario.State != Skipped {
-			fmt.Fprintf(w, "%s: %s: %s\n", scenario.Name, scenario.State, strings.Join(scenario.Reasons, "; "))
+		if scenario.State == Pass || scenario.State == Skipped {
+			continue
+		}
+		for _, reason := range scenario.Reasons[:min(len(scenario.Reasons), reasonsShown)] {
+			fmt.Fprintf(w, "%s: %s: %s\n", scenario.Name, scenario.State, reason)
+		}
+		if more := len(scenario.Reasons) - reasonsShown; more > 0 {
+			fmt.Fprintf(w, "%s: %d more reasons are in the report\n", scenario.Name, more)
 		}
 	}
 	fmt.Fprintf(w, "\nverified: %s\n", r.Verify.words())

@@ -27,6 +27,7 @@ func (a *attempt) measure(verification verification) (*results.Repetition, error
 		repetition.Metrics["duplicate_records"] = float64(verification.Duplicate)
 		repetition.Metrics["corrupt_records"] = float64(verification.Corrupt)
 		repetition.Metrics["unexpected_records"] = float64(verification.Unexpected)
+		repetition.Metrics["left_in_log_records"] = float64(a.leftInLog)
 		repetition.Metrics["verified_records"] = float64(verification.rows)
 	}
 	for prefix, histogram := range map[string]*hdrhistogram.Histogram{

@@ -2,6 +2,7 @@ package runner
 
 import (
 	"bytes"
+	"errors"
 	"runtime"
 	"testing"
 	"time"
@@ -80,6 +81,34 @@ func TestFromReportsCountsAnAckOnceAndFaultsEverywhere(t *testing.T) {
 	require.EqualValues(t, 20, got.rows)
 	require.Len(t, got.Examples, 1)
 	require.Contains(t, got.Examples[0], "missing in parquet")
+}
+
+func TestCatchUpFlushesWhileThatBringsSomethingBack(t *testing.T) {
+	missing := func(n int64) verification { return verification{Verify: results.Verify{Checked: true, Missing: n}} }
+	tests := []struct {
+		name    string
+		found   []int64 // by each verification; the first is that of the drain
+		want    int64
+		flushes int
+	}{
+		{"nothing missing", []int64{0}, 0, 0},
+		{"left in the log", []int64{900, 300, 0}, 0, 2},
+		{"lost", []int64{5, 5}, 5, 1},
+		{"some left in the log, some lost", []int64{900, 7, 7}, 7, 2},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			flushes := 0
+			got, err := catchUp(missing(test.found[0]),
+				func() error { flushes++; return nil },
+				func() (verification, error) { return missing(test.found[flushes]), nil })
+			require.NoError(t, err)
+			require.Equal(t, test.want, got.Missing)
+			require.Equal(t, test.flushes, flushes)
+		})
+	}
+	_, err := catchUp(missing(1), func() error { return errors.New("disk gone") }, nil)
+	require.ErrorContains(t, err, "disk gone")
 }
 
 func TestMeasureTurnsCountsIntoMetrics(t *testing.T) {
