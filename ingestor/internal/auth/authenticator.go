@@ -69,8 +69,8 @@ type secrets struct {
 	tls  *tls.Config
 }
 
-// New reads all files that the configuration names and starts the JWKS client where a URL is configured. ctx ends that client,
-// as Close does.
+// New reads all files that the configuration names and starts the JWKS client where a URL is configured. ctx ends that
+// client, as Close does.
 func New(ctx context.Context, opts Options) (*Authenticator, error) {
 	if err := opts.Config.Validate(); err != nil {
 		return nil, err
@@ -153,11 +153,11 @@ func (a *Authenticator) TransportCredentials() credentials.TransportCredentials 
 // Authenticate returns the principal of the value of an authorization header.
 func (a *Authenticator) Authenticate(ctx context.Context, authorization string) (*Principal, error) {
 	principal, err := a.authenticate(ctx, authorization)
-	switch err {
-	case nil:
-	case errMissing:
+	switch {
+	case err == nil:
+	case errors.Is(err, errMissing):
 		a.refused.WithLabelValues("missing").Inc()
-	case errExpired:
+	case errors.Is(err, errExpired):
 		a.refused.WithLabelValues("expired").Inc()
 	default:
 		a.refused.WithLabelValues("invalid").Inc()

@@ -266,20 +266,8 @@ func TestFlushNeedsTheRightCheckpoint(t *testing.T) {
 
 // fatal tells whether an error stops the server.
 func fatal(err error) bool {
-	for ; err != nil; err = unwrap(err) {
-		if f, ok := err.(interface{ Fatal() bool }); ok && f.Fatal() {
-			return true
-		}
-	}
-	return false
-}
-
-func unwrap(err error) error {
-	u, ok := err.(interface{ Unwrap() error })
-	if !ok {
-		return nil
-	}
-	return u.Unwrap()
+	var f interface{ Fatal() bool }
+	return errors.As(err, &f) && f.Fatal()
 }
 
 func TestFullDiskLeavesNothingBehindAndIsTriedAgain(t *testing.T) {
