@@ -69,6 +69,9 @@ func TestDeadSinkCostsNoMemoryAndCatchesUp(t *testing.T) {
 	w.ingest(t, 1, batches)
 	require.NoError(t, w.service.Seal(context.Background()))
 	w.waitForSink(t, 0, batches*10)
+	for _, h := range w.processor.Health() {
+		require.Equal(t, w.log.DurableLSN(), h.FlushedLSN+h.PendingRecords, "conservation, as LSNs count records")
+	}
 	h := w.processor.Health()[1]
 	require.Equal(t, uint64(batches*10), h.PendingRecords)
 	require.ErrorIs(t, h.LastError, errDown)

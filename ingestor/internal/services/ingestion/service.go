@@ -219,13 +219,7 @@ func (s *Service) Seal(ctx context.Context) error {
 // Drain refuses new submissions, commits the accepted ones, seals the memtables and ends the committer. Where ctx
 // ends first it returns the context's error while the committer still works; call it again to wait on.
 func (s *Service) Drain(ctx context.Context) error {
-	if s.draining.CompareAndSwap(false, true) {
-		go func() {
-			s.submitters.Lock() // until the last Submit has left; the committer makes room for those that wait
-			close(s.queue)
-			s.submitters.Unlock()
-		}()
-	}
+	s.startDrain()
 	select {
 	case <-s.drained:
 		return nil
@@ -234,10 +228,23 @@ func (s *Service) Drain(ctx context.Context) error {
 	}
 }
 
+// startDrain closes the queue once no Submit can send to it any more.
+func (s *Service) startDrain() {
+	if !s.draining.CompareAndSwap(false, true) {
+		return
+	}
+	go func() {
+		s.submitters.Lock() // until the last Submit has left; the committer makes room for those that wait
+		close(s.queue)
+		s.submitters.Unlock()
+	}()
+}
+
 // Close drains, waiting as long as the log takes, and answers those that still wait for the sinks with
 // OutcomeUnknown. Call it after the processor has stopped.
 func (s *Service) Close() error {
-	err := s.Drain(context.Background())
+	s.startDrain()
+	<-s.drained
 	s.subscription.Close()
 	<-s.released
 	for _, submission := range s.waiters.takeAll() {
@@ -245,7 +252,7 @@ func (s *Service) Close() error {
 			"the batch is in the log, but the server stopped before all sinks had committed it"))
 		s.answer(submission)
 	}
-	return err
+	return nil
 }
 
 // release is the goroutine that answers Committed waiters.

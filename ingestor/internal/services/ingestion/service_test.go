@@ -2,13 +2,17 @@ package ingestion
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ingestor-project/ingestor/ingestor/internal/events"
@@ -261,6 +265,61 @@ func TestNoSpaceRefusesAndGoesOn(t *testing.T) {
 	require.False(t, again.Duplicate, "a refused batch was not stored")
 	require.Equal(t, sequence, again.FirstLSN)
 	require.Empty(t, r.fatal)
+}
+
+func TestBufferedBatchThatIsLostIsCounted(t *testing.T) {
+	r := newRig(t, testConfig())
+	lost := func() float64 { return testutil.ToFloat64(r.metrics.bufferedLost) }
+	require.Nil(t, r.commit(r.submission("a", 7, Buffered).from(1, 2, 1)).Err)
+	require.NoError(t, r.Seal(context.Background()))
+	require.Zero(t, lost())
+	require.Nil(t, r.commit(r.submission("b", 7, Buffered).from(1, 1, 1)).Err, "answered before anybody looked")
+	require.NoError(t, r.Seal(context.Background()))
+	require.Equal(t, float64(7), lost(), "its producer was fenced off")
+}
+
+// Whatever a stop meets, every submission is either refused or answered, and what was acknowledged is in the log.
+func TestSubmitRacingWithDrain(t *testing.T) {
+	config := testConfig()
+	config.QueueBatches = 4
+	r := newRig(t, config)
+	var taken, acked atomic.Int64
+	var clients, answers sync.WaitGroup
+	for client := range 8 {
+		clients.Go(func() {
+			for i := 0; ; i++ {
+				s := r.submission(fmt.Sprint(client, "/", i), 1, WALSynced)
+				s.Block = client%2 == 0
+				answers.Add(1)
+				s.Done = func(s *Submission) {
+					if s.Err == nil {
+						acked.Add(1)
+					}
+					answers.Done()
+				}
+				err := r.Submit(context.Background(), s)
+				if err == nil {
+					taken.Add(1)
+					continue
+				}
+				answers.Done()
+				s.Buf.Release()
+				var refused *refusal.Error
+				if !errors.As(err, &refused) || refused.Code != refusal.Overloaded {
+					return
+				}
+			}
+		})
+	}
+	for taken.Load() < 200 {
+		runtime.Gosched()
+	}
+	require.NoError(t, r.Drain(context.Background()))
+	clients.Wait()
+	answers.Wait()
+	require.Equal(t, taken.Load(), acked.Load())
+	require.Len(t, r.logged(), int(taken.Load()))
+	require.Equal(t, r.logged(), r.inMemory())
 }
 
 func TestFailedSyncAnswersUnknownAndStops(t *testing.T) {
