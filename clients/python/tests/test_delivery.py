@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import threading
 from collections import Counter
@@ -328,6 +329,15 @@ def test_close_waits_for_answers_and_joins_threads(server: FakeServer) -> None:
     assert all(future.done() for future in futures)
     assert server.event_ids() == ids(records)
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("ingestor-")] == []
+
+
+def test_forked_child_is_refused(connect: Connect) -> None:
+    """As after a fork: gRPC's own fork handlers are not what is tested here."""
+    client = connect()
+    client._sender._pid = os.getpid() - 1
+    with pytest.raises(ClientClosedError, match="fork"):
+        client.write("orders", new_records(1))
+    client._sender._pid = os.getpid()
 
 
 def test_empty_batches_and_bad_settings_are_refused_locally(connect: Connect) -> None:

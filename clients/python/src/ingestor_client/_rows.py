@@ -10,12 +10,16 @@ from typing import Any, NoReturn
 from uuid import UUID
 
 from ingestor_client._proto.storage import common_pb2, ingestion_pb2
-from ingestor_client._wire import prefix
+from ingestor_client._wire import FIXED64, VARINT, prefix, tag, varint
 from ingestor_client.errors import InvalidRecordError
 from ingestor_client.record import AckLevel, Record, RecordLike, unix_nanoseconds
 from ingestor_client.uuid7 import uuid7_bytes
 
 _RECORDS_FIELD = ingestion_pb2.WriteBatchRequest.RECORDS_FIELD_NUMBER
+_Row = common_pb2.DataRecord
+_EVENT_ID_PREFIX = prefix(_Row.EVENT_ID_FIELD_NUMBER, 16)
+_TIMESTAMP_TAG = tag(_Row.TIMESTAMP_UNIX_NANO_FIELD_NUMBER, FIXED64)
+_VERSION_TAG = tag(_Row.VERSION_FIELD_NUMBER, VARINT)
 _MAX_NAME_BYTES = 255
 _MAX_INT64 = (1 << 63) - 1
 _MAX_UINT32 = (1 << 32) - 1
@@ -77,14 +81,21 @@ def encode_row(item: RecordLike, json_encoder: JSONEncoder = encode_json) -> byt
         InvalidRecordError: the record cannot be sent. It has no record_index.
     """
     record = item if isinstance(item, Record) else Record(item)
-    message = common_pb2.DataRecord(
-        event_id=_event_id(record, item),
-        timestamp_unix_nano=_timestamp(record, item),
-        version=_version(record, item),
-        payload=_payload(record, item, json_encoder),
-        attributes=_attributes(record, item),
+    payload = _payload(record, item, json_encoder)
+    attributes = _attributes(record, item)
+    # The fields of a DataRecord in the wire format; building the generated message takes a third longer.
+    encoded = b"".join(
+        [
+            _EVENT_ID_PREFIX,
+            _event_id(record, item),
+            _TIMESTAMP_TAG,
+            _timestamp(record, item).to_bytes(8, "little"),
+            _VERSION_TAG + varint(_version(record, item)) if record.version else b"",
+            prefix(_Row.PAYLOAD_FIELD_NUMBER, len(payload)) if payload else b"",
+            payload,
+            _Row(attributes=attributes).SerializeToString() if attributes else b"",
+        ]
     )
-    encoded = message.SerializeToString()
     return prefix(_RECORDS_FIELD, len(encoded)) + encoded
 
 

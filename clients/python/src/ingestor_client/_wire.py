@@ -1,4 +1,4 @@
-"""The few parts of the protobuf wire format that columns are written with.
+"""The few parts of the protobuf wire format that rows and columns are written with.
 
 A packed field of sfixed64 or fixed32 is a length and a little-endian array, so that a column that already is one goes
 out without any work per row.
@@ -10,11 +10,18 @@ import sys
 from array import array
 from collections.abc import Iterable
 
-_LENGTH_DELIMITED = 2
+VARINT = 0
+FIXED64 = 1
+LENGTH_DELIMITED = 2
+
+
+_ONE_BYTE = [bytes([value]) for value in range(128)]
 
 
 def varint(value: int) -> bytes:
     """The base-128 encoding of a value that is not negative."""
+    if value <= 0x7F:
+        return _ONE_BYTE[value]
     encoded = bytearray()
     while value > 0x7F:
         encoded.append(value & 0x7F | 0x80)
@@ -23,9 +30,14 @@ def varint(value: int) -> bytes:
     return bytes(encoded)
 
 
+def tag(number: int, wire_type: int) -> bytes:
+    """What stands before the content of any field."""
+    return varint(number << 3 | wire_type)
+
+
 def prefix(number: int, length: int) -> bytes:
     """The tag and the length that stand before the content of a field of bytes, text, message or packed numbers."""
-    return varint(number << 3 | _LENGTH_DELIMITED) + varint(length)
+    return tag(number, LENGTH_DELIMITED) + varint(length)
 
 
 def field(number: int, content: bytes | memoryview) -> list[bytes | memoryview]:
