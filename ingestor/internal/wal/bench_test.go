@@ -2,6 +2,7 @@ package wal
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -20,7 +21,8 @@ import (
 //
 //	TMPDIR=/data go test -run XXX -bench . -benchtime 5000x ./ingestor/internal/wal
 //
-// BenchmarkRaw is the floor to compare with: one aligned write and one fdatasync into a file that was written before.
+// BenchmarkRaw is the floor to compare with: one write and one fdatasync into a file that was written in full before, and what
+// it costs to do otherwise: only reserved, growing, or packed without padding through the page cache.
 
 func diskDir(b *testing.B) string {
 	b.Helper()
@@ -54,7 +56,12 @@ func BenchmarkAppendSync(b *testing.B) {
 	for _, l := range loads {
 		for _, mode := range []DirectIO{DirectAuto, DirectOff} {
 			b.Run(fmt.Sprintf("%s/direct=%v", l, mode == DirectAuto), func(b *testing.B) {
-				w := mustOpen(b, Options{Dir: diskDir(b), DirectIO: mode})
+				var rolls []time.Duration
+				w := mustOpen(b, Options{Dir: diskDir(b), DirectIO: mode, OnGroup: func(s GroupStats) {
+					if s.Roll > 0 {
+						rolls = append(rolls, s.Roll)
+					}
+				}})
 				e := Entry{Records: uint32(l.records), Parts: [2][]byte{make([]byte, 40), make([]byte, l.records*l.recordBytes)}}
 				took := make([]time.Duration, 0, b.N)
 				b.SetBytes(int64(l.frames * l.records * l.recordBytes))
@@ -72,6 +79,9 @@ func BenchmarkAppendSync(b *testing.B) {
 					}
 				}
 				latencies(b, took, l.frames*l.records)
+				if slices.Sort(rolls); len(rolls) > 0 {
+					b.ReportMetric(float64(rolls[len(rolls)/2].Nanoseconds()), "roll-p50-ns")
+				}
 				require.NoError(b, w.Close())
 			})
 		}
@@ -79,31 +89,53 @@ func BenchmarkAppendSync(b *testing.B) {
 }
 
 func BenchmarkRaw(b *testing.B) {
+	written := func(s *spares, f vfs.File) error { return s.fill(f, nil) }
+	reserved := func(s *spares, f vfs.File) error {
+		return errors.Join(f.Preallocate(s.sizeBytes), f.Truncate(s.sizeBytes))
+	}
 	for _, l := range loads {
-		b.Run(l.String(), func(b *testing.B) {
-			dir := diskDir(b)
-			s := &spares{fs: vfs.OS, dir: dir, sizeBytes: DefaultSegmentSizeBytes, budget: &budget{}, direct: vfs.Direct, target: 1}
-			require.NoError(b, s.prepare(context.Background(), 1, 0))
-			f, err := vfs.OS.OpenFile(s.ready[0], os.O_RDWR|vfs.Direct, 0)
-			require.NoError(b, err)
-			group := vfs.AlignedBuffer(alignBlock(l.frames * frameBytes(l.records*l.recordBytes+40)))
-			took, offset := make([]time.Duration, 0, b.N), int64(0)
-			b.SetBytes(int64(l.frames * l.records * l.recordBytes))
-			for b.Loop() {
-				began := time.Now()
-				if offset+int64(len(group)) > DefaultSegmentSizeBytes {
-					offset = 0
-				}
-				_, err := f.WriteAt(group, offset)
-				require.NoError(b, err)
-				require.NoError(b, f.Datasync())
-				offset += int64(len(group))
-				took = append(took, time.Since(began))
-			}
-			latencies(b, took, l.frames*l.records)
-			require.NoError(b, f.Close())
+		b.Run(l.String()+"/file=written", func(b *testing.B) { benchmarkRaw(b, l, vfs.Direct, alignBlock[int], written) })
+		b.Run(l.String()+"/file=reserved", func(b *testing.B) { benchmarkRaw(b, l, vfs.Direct, alignBlock[int], reserved) })
+		b.Run(l.String()+"/file=growing", func(b *testing.B) {
+			benchmarkRaw(b, l, vfs.Direct, alignBlock[int], func(*spares, vfs.File) error { return nil })
+		})
+		b.Run(l.String()+"/file=written/packed", func(b *testing.B) {
+			benchmarkRaw(b, l, 0, func(n int) int { return n }, written)
 		})
 	}
+}
+
+// benchmarkRaw writes groups one after the other into files of a segment's size that fill has prepared. The time to prepare
+// them is not counted.
+func benchmarkRaw(b *testing.B, l load, direct int, align func(int) int, fill func(*spares, vfs.File) error) {
+	s := &spares{fs: vfs.OS, dir: diskDir(b), sizeBytes: DefaultSegmentSizeBytes, budget: &budget{}, direct: direct}
+	group := vfs.AlignedBuffer(alignBlock(l.frames * frameBytes(l.records*l.recordBytes+40)))
+	group = group[:align(l.frames*frameBytes(l.records*l.recordBytes+40))]
+	var f vfs.File
+	took, offset := make([]time.Duration, 0, b.N), int64(DefaultSegmentSizeBytes)
+	b.SetBytes(int64(l.frames * l.records * l.recordBytes))
+	for b.Loop() {
+		if offset+int64(len(group)) > DefaultSegmentSizeBytes {
+			b.StopTimer()
+			if f != nil {
+				require.NoError(b, f.Close())
+			}
+			path, err := s.make(func(f vfs.File) error { return fill(s, f) })
+			require.NoError(b, err)
+			f, err = vfs.OS.OpenFile(path, os.O_RDWR|direct, 0)
+			require.NoError(b, err)
+			offset = 0
+			b.StartTimer()
+		}
+		began := time.Now()
+		_, err := f.WriteAt(group, offset)
+		require.NoError(b, err)
+		require.NoError(b, f.Datasync())
+		offset += int64(len(group))
+		took = append(took, time.Since(began))
+	}
+	latencies(b, took, l.frames*l.records)
+	require.NoError(b, f.Close())
 }
 
 // BenchmarkReplay reads a log of 256 MiB that the page cache holds.

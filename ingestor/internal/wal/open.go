@@ -87,6 +87,7 @@ func (w *WAL) recover(ctx context.Context, ids []uint64) error {
 		return err
 	}
 	w.id = newest.header.wal
+	w.unproven = newest.frames > 0 && !newest.sealed
 	w.next.Store(max(newest.last+1, w.opt.FirstLSN))
 	w.durable.Store(w.next.Load() - 1)
 	w.opt.Logger.Info("wal_recovered", "segments", len(segments), "first_lsn", oldest.header.first, "next_lsn", w.next.Load(),

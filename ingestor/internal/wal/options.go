@@ -42,7 +42,7 @@ type Options struct {
 	// from one Open to the next.
 	SegmentSizeBytes int64
 	// SpareSegments is how many segments are kept ready, zero-filled, ahead of need; DefaultSpareSegments when 0, none when
-	// negative. Up to recycleFactor times as many dropped segments are kept to be used again.
+	// negative. Up to four times as many dropped segments are kept to be used again.
 	SpareSegments int
 	// MaxGroupBytes bounds a group, and with it an entry, headers included; a multiple of 4 KiB. DefaultMaxGroupBytes when 0.
 	MaxGroupBytes int

@@ -10,7 +10,7 @@ import (
 	"github.com/ingestor-project/ingestor/ingestor/internal/vfs"
 )
 
-// LSN, the log sequence number, counts records from 1. A frame of n records takes n of them.
+// LSN is the log sequence number: it counts records from 1. A frame of n records takes n of them.
 type LSN = uint64
 
 // Entry is what Append takes: one batch, kept whole or not at all.
@@ -176,12 +176,18 @@ func (w *WAL) Sync() error {
 // MarkDurable writes a frame without records which proves that the last group was synced. Without it, damage to the last
 // group of a log that then stands idle looks like a write that a power cut tore, and is cut off instead of refused. It is
 // meant for idle times, costs what a small group costs, and does nothing where the proof exists, entries wait for Sync, or
-// the segment is full. A failure poisons the WAL.
+// the segment is full. Where the last group was recovered, the proof is a new segment, whose header names it, and the error
+// may be ErrNoSpace; any other failure poisons the WAL.
 func (w *WAL) MarkDurable() error {
 	if err := w.usable(); err != nil {
 		return err
 	}
-	if !w.unproven || w.group.frames > 0 || !w.fits(vfs.BlockBytes) {
+	switch {
+	case !w.unproven || w.group.frames > 0:
+		return nil
+	case w.file == nil:
+		return w.roll()
+	case !w.fits(vfs.BlockBytes):
 		return nil
 	}
 	return w.mark(kindMarker)

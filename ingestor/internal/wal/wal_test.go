@@ -340,6 +340,31 @@ func TestMarkDurableProves(t *testing.T) {
 	}
 }
 
+func TestMarkDurableProvesWhatWasRecovered(t *testing.T) {
+	fsys := crashfs.New()
+	w := mustOpen(t, memoryOptions(fsys))
+	want := write(t, w, 2, 1)
+	path, at := w.newest().path, w.newest().endBytes-4096
+	w.spares.stop() // and no more: a crash
+
+	w = mustOpen(t, memoryOptions(fsys))
+	require.NoError(t, w.MarkDurable())
+	require.Equal(t, 2, w.segmentCount())
+	require.NoError(t, w.MarkDurable())
+	require.Equal(t, 2, w.segmentCount())
+	require.Equal(t, want, replayed(t, w, 0))
+	require.NoError(t, w.Close())
+
+	f, err := fsys.OpenFile(path, os.O_RDWR, 0)
+	require.NoError(t, err)
+	_, err = f.WriteAt(make([]byte, 512), at)
+	require.NoError(t, err)
+	_, err = Open(context.Background(), memoryOptions(fsys))
+	var corruption *CorruptionError
+	require.ErrorAs(t, err, &corruption)
+	require.Equal(t, at, corruption.OffsetBytes)
+}
+
 func TestDirectIOModes(t *testing.T) {
 	for _, mode := range []DirectIO{DirectAuto, DirectOff} {
 		opt := smallOptions(t.TempDir())
