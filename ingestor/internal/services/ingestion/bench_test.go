@@ -2,6 +2,7 @@ package ingestion
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"testing"
 	"time"
@@ -36,22 +37,24 @@ func (nullGenerations) Accept(g *memtable.Generation) { g.Release() }
 const (
 	benchBatchBytes   = 145_000
 	benchBatchRecords = 1000
-	benchInFlight     = 24
 )
 
-// BenchmarkSubmit keeps a number of batches in flight, as streams do. With a real log it measures the disk under
-// TMPDIR.
+// BenchmarkSubmit keeps a number of batches in flight, as streams do. With a real log it measures the disk under TMPDIR.
 func BenchmarkSubmit(b *testing.B) {
-	b.Run("null-log", func(b *testing.B) { benchmarkSubmit(b, &nullLog{}) })
-	b.Run("real-log", func(b *testing.B) {
-		log, err := wal.Open(context.Background(), wal.Options{Dir: b.TempDir(), MaxGroupBytes: 8 << 20})
-		require.NoError(b, err)
-		defer func() { require.NoError(b, log.Close()) }()
-		benchmarkSubmit(b, log)
-	})
+	for _, inFlight := range []int{1, 24} {
+		b.Run(fmt.Sprintf("log=null/in-flight=%d", inFlight), func(b *testing.B) {
+			benchmarkSubmit(b, &nullLog{}, inFlight)
+		})
+		b.Run(fmt.Sprintf("log=real/in-flight=%d", inFlight), func(b *testing.B) {
+			log, err := wal.Open(context.Background(), wal.Options{Dir: b.TempDir(), MaxGroupBytes: 8 << 20})
+			require.NoError(b, err)
+			defer func() { require.NoError(b, log.Close()) }()
+			benchmarkSubmit(b, log, inFlight)
+		})
+	}
 }
 
-func benchmarkSubmit(b *testing.B, log Log) {
+func benchmarkSubmit(b *testing.B, log Log, inFlight int) {
 	memory := slab.New(512<<20, nil)
 	bus := events.NewBus()
 	defer bus.Close()
@@ -63,9 +66,9 @@ func benchmarkSubmit(b *testing.B, log Log) {
 	require.NoError(b, err)
 	defer func() { require.NoError(b, service.Close()) }()
 
-	free := make(chan *Submission, benchInFlight)
+	free := make(chan *Submission, inFlight)
 	done := func(s *Submission) { free <- s }
-	for range benchInFlight {
+	for range inFlight {
 		free <- &Submission{}
 	}
 	ctx := context.Background()
@@ -92,7 +95,7 @@ func benchmarkSubmit(b *testing.B, log Log) {
 			b.Fatal(err)
 		}
 	}
-	for range benchInFlight {
+	for range inFlight {
 		<-free
 	}
 	report, err := stages.Report()
