@@ -79,6 +79,11 @@ func Compare(base, contender *Result, allMetrics bool) Comparison {
 			continue
 		}
 		delete(contenders, a.Name)
+		for which, scenario := range map[string]*Scenario{"base": a, "contender": b} {
+			if len(validRepetitions(scenario.Repetitions)) == 0 {
+				notes[fmt.Sprintf("%s has no valid repetition in the %s, so it cannot be compared", a.Name, which)] = true
+			}
+		}
 		for _, metric := range comparedMetrics(a, b, allMetrics) {
 			change, ok := compareMetric(a, b, metric)
 			if !ok {

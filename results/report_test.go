@@ -101,6 +101,12 @@ func TestCompareFindsAChangeAndItsDirection(t *testing.T) {
 	require.Equal(t, 1, better.Changes[0].Better)
 }
 
+func TestCompareSaysWhatCannotBeCompared(t *testing.T) {
+	base, contender := sampleResult(t, 1), sampleResult(t, 1)
+	base.Scenarios[1].Repetitions[0].Invalid = []string{"steal"}
+	require.Contains(t, Compare(base, contender, false).Notes, "smoke has no valid repetition in the base, so it cannot be compared")
+}
+
 func TestCompareOfEqualRuns(t *testing.T) {
 	for _, change := range Compare(sampleResult(t, 1), sampleResult(t, 1), true).Changes {
 		require.Zero(t, change.Better, change.Metric)

@@ -159,11 +159,8 @@ func (s *Scenario) setDefaults() {
 	if l.Client == "" {
 		l.Client = engine.Prepared
 	}
-	if l.AckLevel == "" && l.Method == engine.Metrics {
-		l.AckLevel = "buffered"
-	}
 	if l.AckLevel == "" {
-		l.AckLevel = "wal_synced"
+		l.AckLevel = DefaultAckLevel(l.Method)
 	}
 	if l.Replay != nil && l.Replay.TimeScale == 0 {
 		l.Replay.TimeScale = 1
@@ -243,6 +240,14 @@ var ackLevels = map[string]storagepb.AckLevel{
 func AckLevel(name string) (storagepb.AckLevel, bool) {
 	level, ok := ackLevels[name]
 	return level, ok
+}
+
+// DefaultAckLevel is the level that a service gives where none is asked for.
+func DefaultAckLevel(method engine.Method) string {
+	if method == engine.Metrics {
+		return "buffered"
+	}
+	return "wal_synced"
 }
 
 // EngineConfig is the load as the engine takes it. What belongs to one run is left to the caller: target, API keys, script,

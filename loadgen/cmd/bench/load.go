@@ -124,7 +124,7 @@ func load(ctx context.Context, config engine.Config, flags loadFlags) (err error
 	if result == nil {
 		return runErr
 	}
-	if err := writeLoadResult(os.Stdout, result); err != nil {
+	if err := writeLoadResult(os.Stdout, result, flags.ackLevel); err != nil {
 		return err
 	}
 	switch {
@@ -141,13 +141,14 @@ func load(ctx context.Context, config engine.Config, flags loadFlags) (err error
 // complete turns flags into the engine's terms.
 func (f *loadFlags) complete(config *engine.Config) error {
 	config.Method, config.Layout, config.Client = engine.Method(f.method), engine.Layout(f.layout), engine.Client(f.client)
-	if f.ackLevel != "" {
-		level, ok := scenarios.AckLevel(f.ackLevel)
-		if !ok {
-			return fmt.Errorf("--ack-level: unknown level %q", f.ackLevel)
-		}
-		config.AckLevel = level
+	if f.ackLevel == "" {
+		f.ackLevel = scenarios.DefaultAckLevel(config.Method)
 	}
+	level, ok := scenarios.AckLevel(f.ackLevel)
+	if !ok {
+		return fmt.Errorf("--ack-level: unknown level %q", f.ackLevel)
+	}
+	config.AckLevel = level
 	config.Tenants = []engine.Tenant{{ID: f.tenant, APIKey: f.apiKey}}
 	for i := range f.endpoints {
 		config.Endpoints = append(config.Endpoints, fmt.Sprintf("endpoint-%03d", i))
@@ -205,12 +206,11 @@ func failedBatches(m *engine.PhaseResult) uint64 {
 }
 
 // writeLoadResult prints rates and the latency table of the measured phase.
-func writeLoadResult(w io.Writer, result *engine.Result) error {
+func writeLoadResult(w io.Writer, result *engine.Result, ackLevel string) error {
 	m := &result.Measured
-	level := result.Config.AckLevel.String()
 	fmt.Fprintf(w, "acked      %s over %s, %d records in %d batches, ack level %s\n",
 		results.FormatValue(m.AckedRecordsPerSecond, "records/s"), m.Duration.Round(time.Millisecond),
-		m.AckedWithin.Records, m.AckedWithin.Batches, level)
+		m.AckedWithin.Records, m.AckedWithin.Batches, ackLevel)
 	fmt.Fprintf(w, "wire       %s/s of requests\n", results.FormatValue(float64(m.WireBytes)/m.Duration.Seconds(), "bytes"))
 	fmt.Fprintf(w, "resent     %d batches, acked as duplicates %d\n", m.Resent.Batches, m.Duplicates.Batches)
 	for _, code := range slices.Sorted(maps.Keys(m.Refused)) {
