@@ -6,7 +6,7 @@
 // whether or not earlier ones were answered. Response time counts from that moment, so that a stalled server, or a
 // bound on batches in flight, shows in the figures instead of thinning out the load (no coordinated omission). A batch
 // that is late is sent late, never skipped. How late the sending was is the schedule lag. In a closed-loop phase
-// (rate 0) each worker sends as soon as its bound on batches in flight allows.
+// (rate 0) each worker sends as soon as its bound on batches in flight allows, and response time counts from that moment.
 //
 // # Workers, lanes, producers
 //

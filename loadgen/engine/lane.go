@@ -80,12 +80,11 @@ func (l *lane) send(ctx context.Context, t *ticket) error {
 	if err := l.run.book.sent(b.Sent); err != nil {
 		return err
 	}
+	if l.stream == nil {
+		return nil // the next session sends it
+	}
 	message, size := l.encode(b.Batch)
 	l.noteSent(b.Sequence, size)
-	if l.stream == nil {
-		discard(message)
-		return nil
-	}
 	// A failure shows at the receiver too, which starts the next session.
 	_ = l.stream.SendMsg(message)
 	return nil
@@ -103,6 +102,9 @@ func (l *lane) register(t *ticket) sentBatch {
 	defer l.mu.Unlock()
 	b := t.batch(time.Now())
 	b.Producer, b.Sequence = l.producer, l.next
+	if t.closed {
+		t.due = l.run.now() // the wait for room is not the server's delay, it is the closed loop
+	}
 	s := sentBatch{
 		Sent:   ledger.Sent{Batch: b, Epoch: l.run.config.Epoch, Tenant: uint32(l.tenant)},
 		flight: flight{phase: t.phase, records: uint64(t.records), due: t.due},
@@ -300,7 +302,7 @@ func (l *lane) doubt() {
 	defer l.mu.Unlock()
 	for sequence := l.oldest; sequence < l.next; sequence++ {
 		if b := l.slot(sequence); b != nil {
-			b.unsure = true
+			b.unsure = b.unsure || b.attempts > 0
 		}
 	}
 }
@@ -336,14 +338,11 @@ func (l *lane) giveUp(err error) {
 	for sequence := l.oldest; sequence < l.next; sequence++ {
 		if b := l.slot(sequence); b != nil {
 			b.open = false
+			if b.attempts == 0 {
+				l.run.recorder.unsent(l.shard, &b.flight)
+				continue
+			}
 			l.run.recorder.unknown(l.shard, &b.flight)
 		}
-	}
-}
-
-// discard frees a message that is not sent after all.
-func discard(message any) {
-	if e, ok := message.(*encoded); ok {
-		e.buffers.Free()
 	}
 }

@@ -48,7 +48,7 @@ type shard struct {
 
 // cell holds one shard's figures of one phase.
 type cell struct {
-	sent, acked, duplicates, resent, unknown, within Counts
+	sent, acked, duplicates, resent, unknown, unsent, within Counts
 
 	refused                map[string]Counts
 	wireBytes              uint64
@@ -147,6 +147,13 @@ func (r *recorder) unknown(s *shard, f *flight) {
 	s.cell(f.phase).unknown.add(f.records)
 }
 
+// unsent counts a batch for which there never was a stream.
+func (r *recorder) unsent(s *shard, f *flight) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cell(f.phase).unsent.add(f.records)
+}
+
 // broken notes why a stream or call broke, for the next sample.
 func (r *recorder) broken(err error) {
 	text := err.Error()
@@ -227,6 +234,7 @@ func (p *PhaseResult) add(c *cell) {
 	p.Duplicates.merge(c.duplicates)
 	p.Resent.merge(c.resent)
 	p.Unknown.merge(c.unknown)
+	p.Unsent.merge(c.unsent)
 	p.AckedWithin.merge(c.within)
 	p.WireBytes += c.wireBytes
 	p.addRefused(c.refused)

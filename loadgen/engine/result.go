@@ -30,7 +30,7 @@ type PhaseResult struct {
 
 	Due        Counts            // by the schedule, within the phase
 	Sent       Counts            // of those due
-	Unsent     Counts            // due, but the run was over before their turn came
+	Unsent     Counts            // due, but the run was over before their turn came, or there was no connection
 	Acked      Counts            // of those sent
 	Duplicates Counts            // acked as stored before, after a resend
 	Resent     Counts            // each time a batch was sent again

@@ -94,6 +94,7 @@ func TestEveryKindOfClientSendsEveryRecordOnce(t *testing.T) {
 					require.Equal(t, uint64(2005), result.Measured.Acked.Records)
 					require.Equal(t, uint64(95), result.Phases[0].Acked.Records)
 					require.Equal(t, result.Measured.Sent, result.Measured.Acked)
+					require.Zero(t, result.Measured.Resent)
 					require.Equal(t, int64(result.Measured.Acked.Batches), result.Measured.Response.TotalCount())
 					require.Equal(t, uint64(2100), s.next-1)
 				})
@@ -242,6 +243,19 @@ func TestRefusedCredentialEndsTheRun(t *testing.T) {
 		Phases: []Phase{{Name: "load", Duration: time.Hour}},
 	})
 	require.ErrorContains(t, err, "who are you?")
+}
+
+// TestNoServerAtAll: without a connection nothing is sent, and nothing can be stored.
+func TestNoServerAtAll(t *testing.T) {
+	result, l, err := runWithLedger(t, Config{
+		Target: "127.0.0.1:1", Tenants: threeTenants()[:1], Endpoints: []string{"a"}, BatchRecords: 1, InFlight: 2,
+		RetryFor: 50 * time.Millisecond, Phases: []Phase{{Name: "load", Duration: 10 * time.Second, RecordsPerSecond: 100}},
+	})
+	require.ErrorIs(t, err, ErrGaveUp)
+	require.Zero(t, result.Measured.Sent)
+	require.Positive(t, result.Measured.Unsent.Batches)
+	require.NotEmpty(t, result.LaneErrors)
+	require.Equal(t, ledger.Unknown, l.Producers[0].Batch(1).State)
 }
 
 func TestCancelledRunReportsWhatItDid(t *testing.T) {

@@ -16,6 +16,7 @@ type ticket struct {
 	endpoint int
 	records  int
 	row      uint64 // scripts only
+	closed   bool   // closed loop: due when there is room for it
 }
 
 // window is when a phase lasts, since the start of the run; unknown ends are negative.
@@ -138,6 +139,8 @@ func (s *schedule) take(now time.Duration) (ticket, bool) {
 			t.tenant = t.endpoint % s.keys.tenants
 		case p.RecordsPerSecond > 0:
 			t.due = w.start + s.pacer.Due(s.hits)
+		default:
+			t.closed = true
 		}
 		if w.end != unknown && t.due >= w.end {
 			s.leave(w.end)
