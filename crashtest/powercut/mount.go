@@ -13,6 +13,9 @@ import (
 	"github.com/hanwen/go-fuse/v2/fuse"
 )
 
+// maxWriteBytes keeps a reply to a read within what a pipe holds, so that go-fuse can splice it.
+const maxWriteBytes = 512 << 10
+
 // Mounted is a Disk that the kernel serves at a directory. go-fuse owns the goroutines; Unmount ends them.
 type Mounted struct {
 	server *fuse.Server
@@ -24,7 +27,7 @@ func Mount(d *Disk, dir string) (*Mounted, error) {
 	server, err := fusefs.Mount(dir, &dirNode{disk: d, dir: d.root}, &fusefs.Options{
 		EntryTimeout: &never, AttrTimeout: &never, NegativeTimeout: &never,
 		MountOptions: fuse.MountOptions{
-			DirectMount: true, FsName: "powercut", Name: "powercut", MaxWrite: 1 << 20, DisableXAttrs: true,
+			DirectMount: true, FsName: "powercut", Name: "powercut", MaxWrite: maxWriteBytes, DisableXAttrs: true,
 		},
 	})
 	if err != nil {

@@ -1,0 +1,126 @@
+package crashtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+	"time"
+
+	"github.com/ingestor-project/ingestor/crashtest/powercut"
+	"github.com/ingestor-project/ingestor/loadgen/serverproc"
+)
+
+// Power is a disk that a campaign's server has its data on, and the mount that shows it.
+type Power struct {
+	Disk *powercut.Disk
+	// Dir is where the disk is mounted.
+	Dir string
+	// RecoveryCuts counts the cuts that hit a server that was not ready yet.
+	RecoveryCuts int
+
+	mounted *powercut.Mounted
+}
+
+// NewPower mounts a new disk at dir, which must exist.
+func NewPower(dir string) (*Power, error) {
+	p := &Power{Disk: powercut.NewDisk(), Dir: dir}
+	return p, p.mount()
+}
+
+func (p *Power) mount() (err error) {
+	p.mounted, err = powercut.Mount(p.Disk, p.Dir)
+	return err
+}
+
+// Close unmounts. REQUIRES: the server has ended.
+func (p *Power) Close() error { return p.mounted.Unmount() }
+
+// patience bounds the wait for a chosen operation; when it does not come the power goes anyway.
+const patience = 2 * time.Second
+
+// Cut takes the power away at an operation chosen at random, and decides what is left on the disk. Every third time the power
+// goes once more while the server recovers from that.
+func (p *Power) Cut(c *Campaign) error {
+	p.Disk.CutAt(p.choose(c, 400))
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-p.Disk.Lost():
+	case <-timer.C:
+		p.Disk.CutNow()
+	}
+	// No thread of the process comes back from the kernel once the signal is pending, so no one sees the errors with which the
+	// blocked operations end.
+	if err := syscall.Kill(c.server.PID(), syscall.SIGKILL); err != nil {
+		return fmt.Errorf("kill the server without power: %w", err)
+	}
+	p.Disk.ReleaseBlocked()
+	status, err := c.server.Wait(context.Background())
+	if err == nil {
+		err = killed(status, c.server)
+	}
+	if err == nil {
+		err = p.powerOn(c)
+	}
+	if err != nil || c.Rng.IntN(3) > 0 {
+		return err
+	}
+	return p.cutRecovery(c)
+}
+
+// cutRecovery starts the server and takes the power away during its start-up. The server then sees errors from every operation;
+// it must not become ready.
+func (p *Power) cutRecovery(c *Campaign) error {
+	p.Disk.CutAt(p.choose(c, 60))
+	started := make(chan error, 1)
+	go func() { started <- c.server.Restart(context.Background()) }()
+	select {
+	case err := <-started:
+		// Recovery was over before the chosen operation came.
+		if err != nil {
+			return err
+		}
+		p.Disk.CutNow()
+		p.Disk.ReleaseBlocked()
+		_, err = c.server.Kill()
+		return errors.Join(err, p.powerOn(c))
+	case <-p.Disk.Lost():
+	}
+	p.Disk.ReleaseBlocked()
+	err := <-started
+	var failed *serverproc.StartError
+	switch {
+	case err == nil:
+		// It became ready at that very moment, and knows of its errors by now or will be killed.
+		if _, err := c.server.Kill(); err != nil && !errors.Is(err, serverproc.ErrNotRunning) {
+			return err
+		}
+	case !errors.As(err, &failed):
+		return err
+	default:
+		p.RecoveryCuts++
+	}
+	return p.powerOn(c)
+}
+
+func (p *Power) powerOn(c *Campaign) error {
+	if err := p.mounted.Unmount(); err != nil {
+		return err
+	}
+	p.Disk.Cut(c.Rng.Uint64())
+	return p.mount()
+}
+
+// choose picks the operation at which the power goes: any of the next ones, or the next few of the rarer kinds.
+func (p *Power) choose(c *Campaign, within int) powercut.CutPoint {
+	point := powercut.CutPoint{After: c.Rng.IntN(2) == 0}
+	kinds := []powercut.Op{powercut.Write, powercut.Sync, powercut.SyncDir, powercut.Create, powercut.Rename, powercut.Remove, powercut.Resize}
+	pick := c.Rng.IntN(2 * len(kinds))
+	if pick >= len(kinds) {
+		point.AnyOp, point.N = true, 1+c.Rng.IntN(within)
+		return point
+	}
+	point.Op, point.N = kinds[pick], 1+c.Rng.IntN(6)
+	return point
+}
