@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"runtime/debug"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -173,6 +174,7 @@ func identifyAll(w *WAL) (got []sentEntry, err error) {
 func TestPowerCutAnywhere(t *testing.T) {
 	const seed = 20240611
 	t.Logf("seed %d", seed)
+	defer debug.SetGCPercent(debug.SetGCPercent(800)) // much garbage, little of it alive
 	c := &crashTest{rng: rand.New(rand.NewPCG(seed, 1)), perOp: [2]float64{12, 0.1}}
 	fsys := crashfs.New()
 	o := &oracle{below: 1}

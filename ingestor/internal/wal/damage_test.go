@@ -162,7 +162,7 @@ func TestDamageHasThreeOutcomes(t *testing.T) {
 		},
 		"copied sector": func(b []byte, at int) []byte { copy(sector(b, at, 512), sector(b, rng.IntN(len(b)), 512)); return b },
 	}
-	steps := map[string]int{"bit flip": 5, "truncation": 61}
+	steps := map[string]int{"bit flip": 7, "truncation": 61}
 	for _, closed := range []bool{false, true} {
 		img := newImage(t, closed)
 		for kind, damage := range kinds {

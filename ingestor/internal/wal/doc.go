@@ -12,6 +12,8 @@
 //	err = w.TruncateBelow(lowest + 1)                                 // once every sink has flushed up to lowest
 //	err = w.Close()
 //
+// Verify, Inspect and Repair work on the files of a log that is not open.
+//
 // # Guarantees
 //
 //   - After Sync returned nil, every entry appended before is found by every later Replay, whole and with its LSNs, whatever

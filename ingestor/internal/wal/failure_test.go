@@ -191,7 +191,8 @@ func TestOpenFailsCleanlyAtEveryOperation(t *testing.T) {
 				}
 				return nil
 			})
-			opt := Options{Dir: "wal", FS: fsys, SegmentSizeBytes: 32 << 10, MaxGroupBytes: 8 << 10, SpareSegments: 1, FirstLSN: img.firsts[0]}
+			opt := repairOptions(fsys, img)
+			opt.SpareSegments = 1
 			w, err := Open(context.Background(), opt)
 			done := ops.Load() < int64(n)
 			fsys.Before(nil)

@@ -103,7 +103,9 @@ func TestSegmentNames(t *testing.T) {
 	id, ok := parseSegmentName(segmentName(12))
 	require.True(t, ok)
 	require.EqualValues(t, 12, id)
-	for _, name := range []string{"12.wal", "0000000000000000.wal", "000000000000001x.wal", "0000000000000012.wal.damaged", "spare-1.tmp", ""} {
+	for _, name := range []string{
+		"12.wal", "0000000000000000.wal", "000000000000001x.wal", "0000000000000012.wal.damaged", "spare-1.tmp", "",
+	} {
 		_, ok := parseSegmentName(name)
 		require.False(t, ok, name)
 	}
