@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -160,11 +161,13 @@ func (d *document) checkSchema(content []byte) error {
 	if err != nil {
 		return err
 	}
-	violation, ok := schema.Validate(instance).(*jsonschema.ValidationError)
-	if ok {
+	err = schema.Validate(instance)
+	var violation *jsonschema.ValidationError
+	if errors.As(err, &violation) {
 		d.addViolation(violation)
+		return nil
 	}
-	return nil
+	return err
 }
 
 // addViolation notes the leaves of the validator's tree of reasons.

@@ -114,13 +114,13 @@ func TestErrorsNameFileLineAndSuggestion(t *testing.T) {
 }
 
 func TestAllProblemsAreReportedAtOnceInTheOrderOfLines(t *testing.T) {
-	text := strings.NewReplacer("endpoints: 2", "endponts: 2", "description:", "descripton:").Replace(valid)
+	text := strings.NewReplacer("endpoints: 2", "endponts: 2", "description:", "descript:").Replace(valid)
 	_, err := loadText(t, text)
 	require.Error(t, err)
 	lines := strings.Split(err.Error(), "\n")
 	require.Len(t, lines, 3)
 	require.Contains(t, lines[0], "mine.yaml:1: the scenario: missing property 'description'")
-	require.Contains(t, lines[1], `mine.yaml:2: unknown key "descripton"`)
+	require.Contains(t, lines[1], `mine.yaml:2: unknown key "descript"`)
 	require.Contains(t, lines[2], `mine.yaml:4: unknown key "endponts"`)
 }
 

@@ -1,7 +1,6 @@
 package machine
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"os"
@@ -87,14 +86,12 @@ func operatingSystem() string {
 
 // firstField returns the value of the first "name<separator>value" line, or the fallback.
 func firstField(path, name, separator, fallback string) string {
-	file, err := os.Open(path)
+	content, err := os.ReadFile(path)
 	if err != nil {
 		return fallback
 	}
-	defer file.Close()
-	lines := bufio.NewScanner(file)
-	for lines.Scan() {
-		key, value, found := strings.Cut(lines.Text(), separator)
+	for line := range strings.Lines(string(content)) {
+		key, value, found := strings.Cut(line, separator)
 		if found && strings.TrimSpace(key) == name {
 			return strings.TrimSpace(value)
 		}

@@ -1,8 +1,10 @@
 package serverproc
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -59,25 +61,14 @@ func (s *Server) ResetStages(ctx context.Context) error {
 
 // Metrics scrapes the Prometheus page: metric families by name.
 func (s *Server) Metrics(ctx context.Context) (map[string]*dto.MetricFamily, error) {
-	url := "http://" + s.AdminAddress() + "/metrics"
-	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	page, err := request(ctx, http.MethodGet, s.AdminAddress(), "/metrics", http.StatusOK)
 	if err != nil {
 		return nil, err
-	}
-	response, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s: %s", url, response.Status)
 	}
 	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(response.Body)
+	families, err := parser.TextToMetricFamilies(bytes.NewReader(page))
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", url, err)
+		return nil, fmt.Errorf("metrics page: %w", err)
 	}
 	return families, nil
 }
@@ -110,9 +101,8 @@ func request(ctx context.Context, method, address, path string, want int) ([]byt
 	if err != nil {
 		return nil, err
 	}
-	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
-	if err != nil {
+	if err := errors.Join(err, response.Body.Close()); err != nil {
 		return nil, fmt.Errorf("%s: %w", url, err)
 	}
 	if response.StatusCode != want {

@@ -119,32 +119,41 @@ func (s *Server) start(ctx context.Context) error {
 	if err := os.Remove(s.options.addressPath()); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	log, err := os.OpenFile(s.options.logPath(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	life, err := s.options.newLife()
 	if err != nil {
 		return err
-	}
-	defer log.Close()
-
-	argv := slices.Concat(s.options.Wrap,
-		[]string{s.options.Binary, "serve", "--config", s.options.configPath(), "--address-file", s.options.addressPath()},
-		s.options.Args)
-	command := exec.Command(argv[0], argv[1:]...)
-	command.Env = append(os.Environ(), s.options.Env...)
-	command.Stdout, command.Stderr = log, log
-	// A process group of its own: the terminal's Ctrl-C is for the harness, which then drains the server.
-	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-
-	life := &life{command: command, started: make(chan error, 1), ended: make(chan struct{})}
-	go life.run()
-	if err := <-life.started; err != nil {
-		<-life.ended
-		return fmt.Errorf("start the server: %w", err)
 	}
 	s.mu.Lock()
 	s.life = life
 	s.listen.PID = 0
 	s.mu.Unlock()
 	return s.awaitReady(ctx, life)
+}
+
+// newLife starts a process and the goroutine that owns it.
+func (o Options) newLife() (*life, error) {
+	log, err := os.OpenFile(o.logPath(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return nil, err
+	}
+	argv := slices.Concat(o.Wrap,
+		[]string{o.Binary, "serve", "--config", o.configPath(), "--address-file", o.addressPath()}, o.Args)
+	command := exec.Command(argv[0], argv[1:]...)
+	command.Env = append(os.Environ(), o.Env...)
+	command.Stdout, command.Stderr = log, log
+	// A process group of its own: the terminal's Ctrl-C is for the harness, which then drains the server.
+	command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+
+	l := &life{command: command, started: make(chan error, 1), ended: make(chan struct{})}
+	go l.run()
+	err = <-l.started
+	// The process has its own descriptor of the log, and nothing was written through this one.
+	_ = log.Close()
+	if err != nil {
+		<-l.ended
+		return nil, fmt.Errorf("start the server: %w", err)
+	}
+	return l, nil
 }
 
 // run starts the process and waits for its end. The thread is locked because Pdeathsig follows the parent's thread.

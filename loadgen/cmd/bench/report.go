@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"runtime"
-	"runtime/debug"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
@@ -76,21 +75,9 @@ func newVersion() *cobra.Command {
 	}
 }
 
-// versionLine takes the version from what the Go toolchain noted in the binary.
+// version is set by the linker.
+var version = "development"
+
 func versionLine() string {
-	version, revision, modified := "devel", "unknown", ""
-	if info, ok := debug.ReadBuildInfo(); ok {
-		if info.Main.Version != "" && info.Main.Version != "(devel)" {
-			version = info.Main.Version
-		}
-		for _, setting := range info.Settings {
-			switch {
-			case setting.Key == "vcs.revision":
-				revision = setting.Value
-			case setting.Key == "vcs.modified" && setting.Value == "true":
-				modified = ", with local changes"
-			}
-		}
-	}
-	return fmt.Sprintf("bench %s, commit %s%s, %s, result schema %d", version, revision, modified, runtime.Version(), results.SchemaVersion)
+	return fmt.Sprintf("bench %s, %s, result schema %d", version, runtime.Version(), results.SchemaVersion)
 }

@@ -24,8 +24,8 @@ shipped scenarios run; those that need a database are skipped, by name, where th
 
 Writes into the folder of the run: result.json (schema: results/schema.json), report.md and report.html.
 
-The data directories lie in a work folder beside the results while the run lasts. Its disk is the one that is measured, so
-a folder on tmpfs is refused.`
+The data directories lie in a work folder inside the folder of the run while it lasts. The work folder's disk is the one that is
+measured, so one in memory (tmpfs) is refused.`
 
 // runFlags are the flags of bench run.
 type runFlags struct {
@@ -48,7 +48,7 @@ func newRun() *cobra.Command {
 	}
 	command.Flags().StringVar(&flags.out, "out", "", "folder of the run (default results/<UTC time>-<commit>)")
 	command.Flags().StringVar(&flags.server, "server", "", "the server's binary (default: ingestion-server beside this program)")
-	command.Flags().StringVar(&flags.workDir, "work-dir", "", "folder for data directories; its disk is measured (default: work, inside the folder of the run)")
+	command.Flags().StringVar(&flags.workDir, "work-dir", "", "folder for data directories; its disk is measured (default: work, inside the folder of the run; .data, where that is in memory)")
 	command.Flags().IntVar(&flags.repetitions, "repetitions", 0, "repeat each scenario so often instead of what it states")
 	return command
 }
@@ -71,11 +71,14 @@ func runScenarios(ctx context.Context, files []string, flags runFlags) error {
 			return err
 		}
 	}
+	if err := os.MkdirAll(flags.out, 0o755); err != nil {
+		return err
+	}
 	ownWorkDir := flags.workDir == ""
 	if ownWorkDir {
-		flags.workDir = filepath.Join(flags.out, "work")
+		flags.workDir = defaultWorkDir(flags.out)
 	}
-	if err := errors.Join(os.MkdirAll(flags.out, 0o755), os.MkdirAll(flags.workDir, 0o755)); err != nil {
+	if err := os.MkdirAll(flags.workDir, 0o755); err != nil {
 		return err
 	}
 	result, runErr := runner.Run(ctx, runner.Options{
@@ -136,6 +139,14 @@ func serverBinary(path string) (string, error) {
 		return "", fmt.Errorf("the server's binary: %w; build it with make build, or name it with --server", err)
 	}
 	return filepath.Abs(path)
+}
+
+// defaultWorkDir is inside the folder of the run, or below the current one where the former is in memory.
+func defaultWorkDir(out string) string {
+	if errors.Is(machine.CheckDurable(out), machine.ErrVolatile) {
+		return filepath.Join(".data", "bench-"+filepath.Base(out))
+	}
+	return filepath.Join(out, "work")
 }
 
 func defaultOut() (string, error) {
