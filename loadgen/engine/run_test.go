@@ -94,6 +94,9 @@ func TestEveryKindOfClientSendsEveryRecordOnce(t *testing.T) {
 					require.Equal(t, uint64(2005), result.Measured.Acked.Records)
 					require.Equal(t, uint64(95), result.Phases[0].Acked.Records)
 					require.Equal(t, result.Measured.Sent, result.Measured.Acked)
+					within := result.Phases[0].AckedWithin
+					within.merge(result.Phases[1].AckedWithin)
+					require.Equal(t, uint64(2100), within.Records, "each ack falls into one phase")
 					require.Zero(t, result.Measured.Resent)
 					require.Equal(t, int64(result.Measured.Acked.Batches), result.Measured.Response.TotalCount())
 					require.Equal(t, uint64(2100), s.next-1)

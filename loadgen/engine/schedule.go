@@ -83,8 +83,13 @@ func (s *schedule) enter(i int) {
 	}
 }
 
-// leave ends the current phase at the given time and enters the next.
+// leave ends the current phase at the given time and enters the next. A last phase without a planned end lasts until its last
+// answer.
 func (s *schedule) leave(at time.Duration) {
+	if s.phase == len(s.config.Phases)-1 && s.config.Phases[s.phase].Duration == 0 {
+		s.enter(s.phase + 1)
+		return
+	}
 	windows := append([]window(nil), *s.windows.Load()...)
 	for i := s.phase; i < len(windows); i++ {
 		if i > s.phase {

@@ -55,8 +55,10 @@ func TestGoldenRecord(t *testing.T) {
 	spec.Fill(&r, Batch{Producer: 5, Sequence: 77, UnixMilli: 1_700_000_000_123, Records: 1000}, 999)
 	require.Equal(t, "018bcfe5-687b-7001-9000-000004d003e7", r.ID.String())
 	require.Equal(t, int64(1_700_000_000_123_000_999), r.TimestampUnixNano)
-	require.Equal(t, `{"id":"0005000000004d003e7","text":"the quick brown fox jumps over the lIAYTUS<:<L:F>LVC<?BCBT>=CWY<WRWDNEGR"}`, string(r.Payload))
-	require.Equal(t, `7 {"attr_0":"value-08","attr_1":"value-34"}`, fmt.Sprint(r.Version, " ", string(AppendAttributesJSON(nil, r.Attributes))))
+	require.Equal(t,
+		`{"id":"0005000000004d003e7","text":"the quick brown fox jumps over the lIAYTUS<:<L:F>LVC<?BCBT>=CWY<WRWDNEGR"}`, string(r.Payload))
+	require.Equal(t,
+		`7 {"attr_0":"value-08","attr_1":"value-34"}`, fmt.Sprint(r.Version, " ", string(AppendAttributesJSON(nil, r.Attributes))))
 }
 
 func TestRecordsFollowTheSpec(t *testing.T) {

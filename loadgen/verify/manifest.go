@@ -16,6 +16,7 @@ import (
 const (
 	manifestPath     = "manifest/MANIFEST.jsonl"
 	parquetDirectory = "parquet"
+	manifestFormat   = 1
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -41,6 +42,7 @@ type manifestLine struct {
 type manifestEdit struct {
 	Seq         uint64       `json:"seq"`
 	Snapshot    bool         `json:"snapshot"`
+	Format      int          `json:"format"` // of a snapshot
 	AddFiles    []listedFile `json:"add_files"`
 	RemoveFiles []string     `json:"remove_files"`
 }
@@ -60,11 +62,16 @@ func readManifest(dataDir string) ([]listedFile, error) {
 	for number := 1; len(content) > 0; number++ {
 		text, rest, whole := bytes.Cut(content, []byte("\n"))
 		edit, err := parseEdit(text)
+		if err == nil && !whole {
+			err = errors.New("the line has no end")
+		}
 		switch {
 		case err != nil && number > 1 && len(bytes.TrimRight(rest, "\x00")) == 0:
 			return sorted(files), nil // torn
-		case err != nil || !whole:
-			return nil, fmt.Errorf("verify: line %d of %s: %w", number, manifestPath, errors.Join(err))
+		case err != nil:
+			return nil, fmt.Errorf("verify: line %d of %s: %w", number, manifestPath, err)
+		case edit.Snapshot && edit.Format != manifestFormat:
+			return nil, fmt.Errorf("verify: %s has format %d, which is not known", manifestPath, edit.Format)
 		case edit.Snapshot != (number == 1), number > 1 && edit.Seq != last+1:
 			return nil, fmt.Errorf("verify: line %d of %s does not follow the one before", number, manifestPath)
 		}
