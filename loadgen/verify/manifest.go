@@ -75,14 +75,14 @@ func readManifest(dataDir string) ([]listedFile, error) {
 		case edit.Snapshot != (number == 1), number > 1 && edit.Seq != last+1:
 			return nil, fmt.Errorf("verify: line %d of %s does not follow the one before", number, manifestPath)
 		}
+		for _, path := range edit.RemoveFiles {
+			delete(files, path)
+		}
 		for _, f := range edit.AddFiles {
 			if _, ok := files[f.Path]; ok {
 				return nil, fmt.Errorf("verify: line %d of %s adds %s a second time", number, manifestPath, f.Path)
 			}
 			files[f.Path] = f
-		}
-		for _, path := range edit.RemoveFiles {
-			delete(files, path)
 		}
 		last, content = edit.Seq, rest
 	}
