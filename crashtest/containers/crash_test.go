@@ -131,7 +131,7 @@ func startDatabase(t *testing.T) (c testcontainers.Container, dsn, insideDSN str
 		Image: image, User: "postgres", Entrypoint: []string{"sh", "-c", initAndServe}, Env: map[string]string{"PASSWORD": password},
 		ExposedPorts:       []string{"5432/tcp"},
 		HostConfigModifier: func(h *container.HostConfig) { pin(map[string]string{"5432/tcp": port})(h) },
-		WaitingFor:         wait.ForListeningPort("5432/tcp").SkipInternalCheck().WithStartupTimeout(2 * time.Minute),
+		WaitingFor:         wait.ForLog("ready to accept connections").WithStartupTimeout(2 * time.Minute),
 	})
 	address, err := c.ContainerIP(t.Context())
 	require.NoError(t, err)

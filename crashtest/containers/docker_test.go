@@ -131,7 +131,7 @@ func startServer(t *testing.T, extra ...string) *serverContainer {
 		},
 		ExposedPorts: []string{"9090/tcp", "9091/tcp"},
 		Cmd: append([]string{"serve", "--data_dir=/data", "--listen.grpc=0.0.0.0:9090", "--listen.admin=0.0.0.0:9091",
-			"--auth.keys_file=/secrets/keys.yaml", "--memtable.generation_age=200ms", "--wal.segment_bytes=8MiB"}, extra...),
+			"--auth.keys_file=/secrets/keys.yaml", "--memtable.generation_age=200ms", "--wal.segment_bytes=16MiB"}, extra...),
 		HostConfigModifier: func(h *container.HostConfig) {
 			pin(map[string]string{"9090/tcp": grpcPort, "9091/tcp": adminPort})(h)
 			h.Binds = []string{data + ":/data", secrets + ":/secrets:ro"}
