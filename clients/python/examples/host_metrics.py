@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from ingestor_client import Client, Metric, MetricType, Record
+from ingestor_client import Client, ErrorCode, Metric, MetricType, Record, RefusedError
 
 PROC = Path("/proc")
 SERVICE = "host"
@@ -150,8 +150,13 @@ def main() -> int:
                 if arguments.as_records:
                     for group, values in sample.items():
                         client.send(group, Record(values, timestamp, attributes={"host": host}))
-                else:
+                    continue
+                try:
                     client.log_metrics(SERVICE, metrics_of(timestamp, sample), instance=host)
+                except RefusedError as error:
+                    if error.code is ErrorCode.UNSUPPORTED:
+                        sys.exit(f"{error}\nWithout a database, try --as-records.")
+                    raise
     print(f"{taken} samples", file=sys.stderr)
     return 0
 

@@ -45,16 +45,21 @@ def connect(server: FakeServer) -> Iterator[Connect]:
 @pytest.fixture
 def real_server(tmp_path: Path) -> Iterator[ServerProcess]:
     """The server's own binary, on a data directory of its own."""
+    process = ServerProcess(require_binary(), tmp_path)
+    process.start()
+    yield process
+    process.stop()
+
+
+def require_binary() -> Path:
+    """The server's binary. Without it the test is skipped, or fails where CI is set."""
     binary = find_binary()
     if binary is None:
         message = "no server binary: set INGESTOR_SERVER_BIN, or run `make build`"
         if os.environ.get("CI", "").lower() in ("true", "1"):
             pytest.fail(message)
         pytest.skip(message)
-    process = ServerProcess(binary, tmp_path)
-    process.start()
-    yield process
-    process.stop()
+    return binary
 
 
 @pytest.fixture

@@ -27,9 +27,11 @@ def find_binary() -> Path | None:
 class ServerProcess:
     """One server on one data directory. Its port stays the same from start to start."""
 
-    def __init__(self, binary: Path, directory: Path) -> None:
+    def __init__(self, binary: Path, directory: Path, settings: str = "") -> None:
+        """Starts nothing yet. settings are more sections of the configuration file."""
         self.binary = binary
         self.directory = directory
+        self.settings = settings
         self.data = directory / "data"
         self.api_key = "ik_" + base64.urlsafe_b64encode(secrets.token_bytes(32)).decode().rstrip("=")
         self.target = ""
@@ -50,7 +52,7 @@ class ServerProcess:
             f"auth:\n  keys_file: {self.directory / 'keys.yaml'}\n"
             "wal:\n  segment_bytes: 32MiB\n"
             "memtable:\n  generation_age: 300ms\n"
-            "log:\n  level: warn\n"
+            "log:\n  level: warn\n" + self.settings
         )
         self._address_file.unlink(missing_ok=True)
         with self._log.open("ab") as log:

@@ -337,7 +337,11 @@ def test_forked_child_is_refused(connect: Connect) -> None:
     client._sender._pid = os.getpid() - 1
     with pytest.raises(ClientClosedError, match="fork"):
         client.write("orders", new_records(1))
+    with pytest.raises(ClientClosedError, match="fork"):
+        client.log_metric("billing", "a", 1)
+    client.close()  # leaves everything to the parent
     client._sender._pid = os.getpid()
+    assert client.write("orders", new_records(1)).record_count == 1
 
 
 def test_empty_batches_and_bad_settings_are_refused_locally(connect: Connect) -> None:

@@ -7,24 +7,30 @@ import random
 import threading
 import time
 from concurrent.futures import wait
+from dataclasses import replace
+from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
 import pytest
-from conftest import FAST
+from conftest import FAST, require_binary
 from judge import Stored, assert_stored_once, stored_records
 from server_process import TENANT, ServerProcess
 
 from ingestor_client import (
+    TLS,
     AckLevel,
     AuthenticationError,
     Client,
+    DeliveryTimeoutError,
     ErrorCode,
     PermissionDeniedError,
     Record,
     RefusedError,
     uuid7,
 )
+
+CERTS = Path(__file__).parent / "certs"
 
 
 def client_of(server: ServerProcess, **settings: object) -> Client:
@@ -189,6 +195,25 @@ def test_refusals_name_the_record_and_store_nothing(real_server: ServerProcess, 
         stranger.write("orders", [Record(b"{}")])
     real_server.drain()
     assert_stored_once(stored_records(real_server.data, TENANT), [stored])
+
+
+def test_mutual_tls(tmp_path: Path) -> None:
+    files = {"cert_file": "server.pem", "key_file": "server.key", "client_ca_file": "ca.pem"}
+    settings = "tls:\n" + "".join(f"  {key}: {CERTS / name}\n" for key, name in files.items())
+    server = ServerProcess(require_binary(), tmp_path, settings)
+    server.start()
+    try:
+        trusting = TLS(ca_file=CERTS / "ca.pem", server_name="ingestor.test")
+        known = replace(trusting, cert_file=CERTS / "client.pem", key_file=CERTS / "client.key")
+        with client_of(server, tls=known) as client:
+            assert client.write("orders", [b"{}"]).record_count == 1
+        for refused in [trusting, replace(known, ca_file=None), replace(known, server_name="other.test"), False]:
+            with client_of(server, tls=refused) as client, pytest.raises(DeliveryTimeoutError):
+                client.write("orders", [b"{}"], timeout=0.5)
+        server.drain()
+    finally:
+        server.stop()
+    assert len(stored_records(server.data, TENANT)) == 1
 
 
 def test_metrics_without_database_are_refused_clearly(real_server: ServerProcess) -> None:

@@ -133,13 +133,15 @@ class Sender:
         """
         future: Future[Ack] = Future()
         future.set_running_or_notify_cancel()  # what is on its way cannot be cancelled
+        if self.is_forked():
+            raise ClientClosedError("the client was made before a fork; make one in each process")
         with self._changed:
-            self._check_usable()
+            self._check_open()
             if not self._has_room(len(body)):
                 if threading.current_thread() is self._thread:
                     raise BackpressureError("the queue is full, and a callback of an ack must not wait for room")
                 self._changed.wait_for(lambda: self._has_room(len(body)) or self._closing, block_timeout)
-                self._check_usable()
+                self._check_open()
                 if not self._has_room(len(body)):
                     raise BackpressureError(f"the queue is full ({self._count()} batches, {self._bytes} bytes)")
             self._submitted += 1
@@ -167,8 +169,6 @@ class Sender:
         with self._changed:
             self._closing = True
             self._changed.notify_all()
-            if os.getpid() != self._pid:
-                return
             thread = self._thread
             if thread is None or thread is threading.current_thread():
                 return
@@ -196,9 +196,11 @@ class Sender:
         self._tell(outcomes)
         return following
 
-    def _check_usable(self) -> None:
-        if os.getpid() != self._pid:
-            raise ClientClosedError("the client was made before a fork; make one in each process")
+    def is_forked(self) -> bool:
+        """Whether this is a child of the process that made the client: without its threads, perhaps with held locks."""
+        return os.getpid() != self._pid
+
+    def _check_open(self) -> None:
         if self._closing:
             raise ClientClosedError("the client is closed")
 

@@ -406,8 +406,8 @@ class Client:
         """
         listed = list(metrics)
         request = metrics_request(service, listed, instance, ack_level)
-        if self._closed:
-            raise ClientClosedError("the client is closed")
+        if self._closed or self._sender.is_forked():
+            raise ClientClosedError("the client is closed, or was made before a fork")
         return self._metrics.log(request, self._delivery_timeout if timeout is None else timeout)
 
     # Lifetime.
@@ -437,6 +437,8 @@ class Client:
         Raises:
             IngestorError: as flush. The client is closed all the same.
         """
+        if self._sender.is_forked():
+            return  # it is the parent's to close
         with self._lock:
             if self._closed:
                 return
