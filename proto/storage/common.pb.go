@@ -199,7 +199,8 @@ type DataRecord struct {
 	Version uint32 `protobuf:"varint,5,opt,name=version,proto3" json:"version,omitempty"`
 	// The record's body, opaque to the server, in the content type of its batch. May be empty.
 	Payload []byte `protobuf:"bytes,6,opt,name=payload,proto3" json:"payload,omitempty"`
-	// Small labels, stored beside the payload. A key must not be empty.
+	// Small labels, stored beside the payload. A key must not be empty; keys and values hold no NUL. Of a key that occurs
+	// twice the last value counts.
 	Attributes    map[string]string `protobuf:"bytes,7,rep,name=attributes,proto3" json:"attributes,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -285,7 +286,10 @@ func (x *DataRecord) GetAttributes() map[string]string {
 }
 
 // RecordColumns carries the same content as a list of DataRecord, one array a field, so that clients that hold columns
-// (DataFrames, Arrow tables) do no work per row. n = len(event_ids) / 16; every other array must fit that n.
+// (DataFrames, Arrow tables) do no work per row. n = len(event_ids) / 16; every other array must fit that n. The size of a
+// record, for the server's limit, is its payload with its attributes.
+//
+// Each array must be encoded as one packed field, which is what every protobuf library writes; split up it is MALFORMED.
 type RecordColumns struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// n UUIDs of 16 bytes, concatenated.
@@ -298,7 +302,7 @@ type RecordColumns struct {
 	Payloads []byte `protobuf:"bytes,4,opt,name=payloads,proto3" json:"payloads,omitempty"`
 	// n lengths in bytes; their sum is len(payloads).
 	PayloadLengths []uint32 `protobuf:"fixed32,5,rep,packed,name=payload_lengths,json=payloadLengths,proto3" json:"payload_lengths,omitempty"`
-	// One entry for each attribute key. A key may appear once.
+	// One entry for each attribute key, at most 256. A key may appear once. Written out for all records they may take 64 MiB.
 	Attributes    []*AttributeColumn `protobuf:"bytes,6,rep,name=attributes,proto3" json:"attributes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -379,7 +383,7 @@ func (x *RecordColumns) GetAttributes() []*AttributeColumn {
 // AttributeColumn holds the values of one attribute for all records of a RecordColumns.
 type AttributeColumn struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Not empty.
+	// 1 to 255 bytes, without NUL.
 	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
 	// n values, valid UTF-8 each, concatenated.
 	Values []byte `protobuf:"bytes,2,opt,name=values,proto3" json:"values,omitempty"`

@@ -27,7 +27,7 @@ type WriteBatchRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Chosen by the client to match answers to batches on a stream; echoed, not stored, no meaning to the server.
 	BatchId uint64 `protobuf:"varint,1,opt,name=batch_id,json=batchId,proto3" json:"batch_id,omitempty"`
-	// The endpoint (stream, topic, table) the records belong to. 1 to 255 bytes of UTF-8. Required.
+	// The endpoint (stream, topic, table) the records belong to. 1 to 255 bytes of UTF-8 without NUL. Required.
 	EndpointId string `protobuf:"bytes,2,opt,name=endpoint_id,json=endpointId,proto3" json:"endpoint_id,omitempty"`
 	// What the answer shall mean. Default: WAL_SYNCED.
 	AckLevel AckLevel `protobuf:"varint,3,opt,name=ack_level,json=ackLevel,proto3,enum=storage.AckLevel" json:"ack_level,omitempty"`
@@ -41,7 +41,7 @@ type WriteBatchRequest struct {
 	// order of their sequences, hence use one stream at a time. The server remembers the last 128 batches of each producer, so keep
 	// at most 128 unanswered.
 	Sequence uint64 `protobuf:"varint,6,opt,name=sequence,proto3" json:"sequence,omitempty"`
-	// Media type of all payloads. Default: application/json. At most 255 bytes.
+	// Media type of all payloads. Default: application/json. At most 255 bytes, without NUL.
 	ContentType string `protobuf:"bytes,7,opt,name=content_type,json=contentType,proto3" json:"content_type,omitempty"`
 	// The body: either rows or columns, not both.
 	Records       []*DataRecord  `protobuf:"bytes,8,rep,name=records,proto3" json:"records,omitempty"`
