@@ -16,6 +16,9 @@ type Metric struct {
 	// Better is +1 where more is better, -1 where less is, 0 where neither.
 	Better int
 	Help   string
+	// Worst: an objective looks at the worst of all repetitions, valid or not, instead of the median. So it is for whatever tells
+	// that data was lost or altered.
+	Worst bool
 }
 
 // Stages are the server's stages with a histogram.
@@ -28,34 +31,34 @@ func buildCatalogue() map[string]Metric {
 	add := func(m Metric) { byName[m.Name] = m }
 	quantiles := []struct{ suffix, words string }{{"p50", "median"}, {"p99", "99th percentile"}, {"p999", "99.9th percentile"}, {"max", "maximum"}}
 	for _, q := range quantiles {
-		add(Metric{"response_" + q.suffix + "_ns", "ns", -1, q.words + " of the time from the intended send to the ack"})
-		add(Metric{"service_" + q.suffix + "_ns", "ns", -1, q.words + " of the time from the actual send to the ack"})
-		add(Metric{"schedule_lag_" + q.suffix + "_ns", "ns", -1, q.words + " of how late the load generator sent"})
+		add(Metric{Name: "response_" + q.suffix + "_ns", Unit: "ns", Better: -1, Help: q.words + " of the time from the intended send to the ack"})
+		add(Metric{Name: "service_" + q.suffix + "_ns", Unit: "ns", Better: -1, Help: q.words + " of the time from the actual send to the ack"})
+		add(Metric{Name: "schedule_lag_" + q.suffix + "_ns", Unit: "ns", Better: -1, Help: q.words + " of how late the load generator sent"})
 		for _, stage := range stageNames {
-			add(Metric{stage + "_" + q.suffix + "_ns", "ns", -1, q.words + " of the server's stage " + stage})
+			add(Metric{Name: stage + "_" + q.suffix + "_ns", Unit: "ns", Better: -1, Help: q.words + " of the server's stage " + stage})
 		}
 	}
 	for _, m := range []Metric{
-		{"acked_records_per_second", "records/s", +1, "records acked in the measured window, over its length"},
-		{"achieved_ratio", "ratio", +1, "acked rate over offered rate; open loop only"},
-		{"acked_records", "records", 0, "records acked in the measured window"},
-		{"failed_batches", "batches", -1, "batches that ended without an ack, retries included"},
-		{"retried_batches", "batches", -1, "batches that were sent again"},
-		{"missing_records", "records", -1, "acked records that are not stored"},
-		{"duplicate_records", "records", -1, "records that are stored more than once"},
-		{"corrupt_records", "records", -1, "stored records that differ from what was sent"},
-		{"unexpected_records", "records", -1, "stored records that were never sent"},
-		{"left_in_log_records", "records", -1, "acked records that the drain left in the log; they were flushed after another start"},
-		{"verified_records", "records", +1, "stored records that were read back and compared"},
-		{"recovery_ready_ns", "ns", -1, "from the restart after a kill to readiness, replay included; the longest one"},
-		{"drain_ns", "ns", -1, "from SIGTERM to the end of the server"},
-		{"server_exit_code", "code", -1, "exit code of the drained server"},
-		{"server_cpu_pct", "%", -1, "CPU of the server, in percent of the machine"},
-		{"client_cpu_pct", "%", -1, "CPU of the load generator, in percent of the machine"},
-		{"other_cpu_pct", "%", 0, "CPU of everything else on the machine, in percent of it"},
-		{"server_rss_peak_bytes", "bytes", -1, "highest resident memory of the server"},
-		{"server_write_bytes", "bytes", -1, "bytes that the server sent to the storage layer"},
-		{"steal_pct", "%", -1, "CPU time that the host took away while the load ran"},
+		{Name: "acked_records_per_second", Unit: "records/s", Better: +1, Help: "records acked in the measured window, over its length"},
+		{Name: "achieved_ratio", Unit: "ratio", Better: +1, Help: "acked rate over offered rate; open loop only"},
+		{Name: "acked_records", Unit: "records", Better: 0, Help: "records acked in the measured window"},
+		{Name: "failed_batches", Unit: "batches", Better: -1, Help: "batches that ended without an ack, retries included"},
+		{Name: "retried_batches", Unit: "batches", Better: -1, Help: "batches that were sent again"},
+		{Name: "missing_records", Unit: "records", Better: -1, Help: "acked records that are not stored", Worst: true},
+		{Name: "duplicate_records", Unit: "records", Better: -1, Help: "records that are stored more than once", Worst: true},
+		{Name: "corrupt_records", Unit: "records", Better: -1, Help: "stored records that differ from what was sent", Worst: true},
+		{Name: "unexpected_records", Unit: "records", Better: -1, Help: "stored records that were never sent", Worst: true},
+		{Name: "left_in_log_records", Unit: "records", Better: -1, Help: "acked records that the drain left in the log; they were flushed after another start"},
+		{Name: "verified_records", Unit: "records", Better: +1, Help: "stored records that were read back and compared"},
+		{Name: "recovery_ready_ns", Unit: "ns", Better: -1, Help: "from the restart after a kill to readiness, replay included; the longest one"},
+		{Name: "drain_ns", Unit: "ns", Better: -1, Help: "from SIGTERM to the end of the server"},
+		{Name: "server_exit_code", Unit: "code", Better: -1, Help: "exit code of the drained server"},
+		{Name: "server_cpu_pct", Unit: "%", Better: -1, Help: "CPU of the server, in percent of the machine"},
+		{Name: "client_cpu_pct", Unit: "%", Better: -1, Help: "CPU of the load generator, in percent of the machine"},
+		{Name: "other_cpu_pct", Unit: "%", Better: 0, Help: "CPU of everything else on the machine, in percent of it"},
+		{Name: "server_rss_peak_bytes", Unit: "bytes", Better: -1, Help: "highest resident memory of the server"},
+		{Name: "server_write_bytes", Unit: "bytes", Better: -1, Help: "bytes that the server sent to the storage layer"},
+		{Name: "steal_pct", Unit: "%", Better: -1, Help: "CPU time that the host took away while the load ran"},
 	} {
 		add(m)
 	}

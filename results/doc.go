@@ -12,6 +12,7 @@
 //
 //  1. integrity: an acked record that is missing, stored twice or altered, in any repetition, valid or not, fails the run;
 //     so does a server that ends by itself or does not come back;
+//     The objectives for these counts look at the worst repetition, valid or not, instead of the median;
 //  2. validity: a repetition that breaks one of its scenario's validity rules says nothing about the objectives and is set
 //     aside; a scenario with fewer valid repetitions than invalid ones is inconclusive;
 //  3. objectives: one that fails fails the scenario, else one that is inconclusive makes it so. An objective whose

@@ -36,12 +36,16 @@ func (h Histogram) Decode() (*hdrhistogram.Histogram, error) {
 	return hdrhistogram.Decode([]byte(h.HDRV2))
 }
 
-// MergeHistograms returns the sum of the named histogram over the valid repetitions, or nil where none has it.
+// MergeHistograms returns the sum of the named histogram over the valid repetitions (over all, where none is valid), or nil
+// where none has it.
 func MergeHistograms(repetitions []Repetition, name string) (*hdrhistogram.Histogram, error) {
 	var sum *hdrhistogram.Histogram
+	if valid := validRepetitions(repetitions); len(valid) > 0 {
+		repetitions = valid
+	}
 	for _, repetition := range repetitions {
 		encoded, ok := repetition.Histograms[name]
-		if !ok || len(repetition.Invalid) > 0 {
+		if !ok {
 			continue
 		}
 		histogram, err := encoded.Decode()

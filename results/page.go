@@ -95,7 +95,7 @@ func newPageScenario(s *Scenario) (pageScenario, error) {
 		page.Latencies = append(page.Latencies, latencyRow{latency.words, encoded})
 	}
 	if svg := percentilePlot(merged); svg != "" {
-		page.Plots = append(page.Plots, plot{"Latency by percentile, all valid repetitions", svg})
+		page.Plots = append(page.Plots, plot{"Latency by percentile, repetitions together", svg})
 	}
 	if svg := objectivePlot(s); svg != "" {
 		page.Plots = append(page.Plots, plot{"Repetitions against the limits", svg})

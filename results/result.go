@@ -67,7 +67,8 @@ type Objective struct {
 	Op       string  `json:"op"`
 	Limit    float64 `json:"limit"`
 	// Median, Low and High are over the valid repetitions; absent where nothing was measured. Low and High enclose the median
-	// with the given confidence; absent with fewer than three repetitions.
+	// with the given confidence; absent with fewer than three repetitions. For counts of lost or altered records Median holds
+	// the worst of all repetitions.
 	Median     *float64 `json:"median"`
 	Low        *float64 `json:"low,omitempty"`
 	High       *float64 `json:"high,omitempty"`

@@ -18,10 +18,10 @@ type summary struct {
 // summarize returns the median and the narrowest symmetric interval of order statistics that holds the true median
 // with the wanted confidence. It assumes nothing about the distribution: a value lies below the true median with
 // probability 1/2, so the ranks follow a binomial distribution.
-func summarize(values []float64) summary {
+func summarize(values []float64) *summary {
 	sorted := slices.Sorted(slices.Values(values))
 	n := len(sorted)
-	result := summary{low: sorted[0], high: sorted[n-1], confidence: coverage(n, 0)}
+	result := &summary{low: sorted[0], high: sorted[n-1], confidence: coverage(n, 0)}
 	if n%2 == 1 {
 		result.median = sorted[n/2]
 	} else {

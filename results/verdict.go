@@ -2,6 +2,7 @@ package results
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -97,38 +98,47 @@ func stateOf(s *Scenario, validCount int) State {
 
 func judgeObjective(o *Objective, valid, all []Repetition) {
 	o.Median, o.Low, o.High, o.Confidence, o.Reason = nil, nil, nil, 0, ""
-	if len(valid) == 0 {
+	metric, _ := LookUp(o.Metric)
+	pool := valid
+	if metric.Worst {
+		pool = all
+	}
+	values := valuesOf(pool, o.Metric)
+	switch {
+	case len(pool) == 0:
 		o.State, o.Reason = Inconclusive, "no valid repetition"
 		if values := valuesOf(all, o.Metric); len(values) > 0 {
 			// Shown, but not judged.
-			median := summarize(values).median
-			o.Median = &median
+			o.Median = &summarize(values).median
 		}
-		return
-	}
-	values := valuesOf(valid, o.Metric)
-	if len(values) == 0 {
+	case len(values) == 0:
 		o.State, o.Reason = Fail, "never measured"
-		return
+	case metric.Worst:
+		worst := slices.Max(values)
+		judgeInterval(o, summary{median: worst, low: worst, high: worst})
+	default:
+		found := summarize(values)
+		if len(values) < intervalFrom {
+			found.low, found.high = found.median, found.median
+		} else {
+			o.Low, o.High, o.Confidence = &found.low, &found.high, found.confidence
+		}
+		judgeInterval(o, *found)
 	}
-	summary := summarize(values)
-	o.Median = &summary.median
-	low, high := summary.median, summary.median
-	if len(values) >= intervalFrom {
-		low, high = summary.low, summary.high
-		o.Low, o.High, o.Confidence = &low, &high, summary.confidence
-	}
-	insideLow, insideHigh := holds(low, o.Op, o.Limit), holds(high, o.Op, o.Limit)
-	found := FormatValue(summary.median, o.Unit)
+}
+
+// judgeInterval sets the median, and the state by where the interval lies.
+func judgeInterval(o *Objective, found summary) {
+	o.Median = &found.median
 	limit := o.Op + " " + FormatValue(o.Limit, o.Unit)
-	switch {
-	case insideLow && insideHigh:
+	switch low, high := holds(found.low, o.Op, o.Limit), holds(found.high, o.Op, o.Limit); {
+	case low && high:
 		o.State = Pass
-	case !insideLow && !insideHigh:
-		o.State, o.Reason = Fail, fmt.Sprintf("%s, must be %s", found, limit)
+	case !low && !high:
+		o.State, o.Reason = Fail, fmt.Sprintf("%s, must be %s", FormatValue(found.median, o.Unit), limit)
 	default:
 		o.State = Inconclusive
-		o.Reason = fmt.Sprintf("the limit %s lies within %s to %s", limit, FormatValue(low, o.Unit), FormatValue(high, o.Unit))
+		o.Reason = fmt.Sprintf("the limit %s lies within %s to %s", limit, FormatValue(found.low, o.Unit), FormatValue(found.high, o.Unit))
 	}
 }
 

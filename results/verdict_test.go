@@ -62,6 +62,22 @@ func TestJudgeScenario(t *testing.T) {
 	}
 }
 
+func TestIntegrityObjectivesLookAtTheWorstRepetition(t *testing.T) {
+	scenario := Scenario{Repetitions: repetitions(700, 710, 720), Objectives: []Objective{{Metric: "missing_records", Unit: "records", Op: "==", Limit: 0}}}
+	for i := range scenario.Repetitions {
+		scenario.Repetitions[i].Metrics["missing_records"] = 0
+		scenario.Repetitions[i].Invalid = []string{"steal"}
+	}
+	JudgeScenario(&scenario)
+	require.Equal(t, Pass, scenario.Objectives[0].State, "valid or not, nothing is missing")
+	require.Equal(t, Inconclusive, scenario.State)
+
+	scenario.Repetitions[1].Metrics["missing_records"] = 4
+	JudgeScenario(&scenario)
+	require.Equal(t, Fail, scenario.Objectives[0].State)
+	require.Equal(t, 4.0, *scenario.Objectives[0].Median)
+}
+
 func TestFailOutranksInconclusiveAmongObjectives(t *testing.T) {
 	scenario := Scenario{Repetitions: repetitions(700, 800, 1900), Objectives: []Objective{
 		{Metric: "commit_p99_ns", Unit: "ns", Op: "<", Limit: 1e6},
