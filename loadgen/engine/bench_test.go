@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
-	"google.golang.org/grpc/mem"
 
 	"github.com/ingestor-project/ingestor/loadgen/record"
 )
@@ -48,7 +47,7 @@ func BenchmarkEncode(b *testing.B) {
 			for i := range b.N {
 				m, n := p.encode(&e, record.Batch{Sequence: uint64(i + 1), UnixMilli: 1, Records: 1000})
 				b.SetBytes(int64(n))
-				mem.BufferSlice(m.(*encoded).buffers).Free()
+				m.(*encoded).buffers.Free()
 			}
 		})
 		b.Run("live/"+string(layout), func(b *testing.B) {

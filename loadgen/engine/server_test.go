@@ -183,7 +183,6 @@ type dropCodec struct{ encoding.CodecV2 }
 
 type droppedRequest struct {
 	batchID uint64
-	records uint32
 }
 
 func (c dropCodec) Unmarshal(data mem.BufferSlice, v any) error {

@@ -12,8 +12,9 @@ const (
 	entryBytes = 44
 	tenantBits = 14
 
-	// MaxTenants and MaxEndpoints are what an entry can number.
-	MaxTenants   = 1 << tenantBits
+	// MaxTenants is how many tenants an entry can number.
+	MaxTenants = 1 << tenantBits
+	// MaxEndpoints is the same for endpoints.
 	MaxEndpoints = 1 << (32 - tenantBits)
 )
 

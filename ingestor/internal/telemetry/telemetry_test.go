@@ -57,7 +57,9 @@ func TestStagesAreServedMergeableAndReset(t *testing.T) {
 
 	code, body := get(t, base+"/debug/stages")
 	require.Equal(t, http.StatusOK, code)
-	var got struct{ Stages map[string]telemetry.StageReport }
+	var got struct {
+		Stages map[string]telemetry.StageReport
+	}
 	require.NoError(t, json.Unmarshal([]byte(body), &got))
 	require.Len(t, got.Stages, 7)
 	commit := got.Stages["commit"]

@@ -124,6 +124,9 @@ var serviceDesc = grpc.ServiceDesc{
 	Metadata: storagepb.IngestionService_ServiceDesc.Metadata,
 }
 
+// handleWriteBatch has the order of parameters that grpc.MethodDesc asks for.
+//
+//nolint:revive // context-as-argument
 func handleWriteBatch(
 	srv any, ctx context.Context, decode func(any) error, interceptor grpc.UnaryServerInterceptor,
 ) (any, error) {

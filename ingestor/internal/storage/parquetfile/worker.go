@@ -44,5 +44,6 @@ func (w *worker) do(work func() error) error {
 // close ends the goroutine and waits for it.
 func (w *worker) close() {
 	close(w.work)
-	<-w.done
+	for range w.done { // nothing is under way: it is closed by the goroutine as it ends
+	}
 }
