@@ -37,6 +37,8 @@ up: ## TimescaleDB and the server in containers
 lint: ## golangci-lint, go vet, gofmt, with the import rules
 	$(GO) vet ./...
 	GOWORK=off $(GO) tool -modfile=tools/lint/go.mod golangci-lint run ./...
+	$(MAKE) $(VENV)/ready
+	cd clients/python && ../../$(VENV)/bin/mypy && ../../$(VENV)/bin/ruff check && ../../$(VENV)/bin/ruff format --check
 
 fuzz: ## every fuzz target for FUZZTIME each
 	scripts/fuzz $(FUZZTIME)
