@@ -142,6 +142,24 @@ func TestMeasureTurnsCountsIntoMetrics(t *testing.T) {
 	}
 }
 
+func TestWithoutADatabaseAScenarioIsSkippedInTheDefaultSetAlone(t *testing.T) {
+	for _, test := range []struct {
+		skip     bool
+		state    results.State
+		exitCode int
+	}{{true, results.Skipped, results.ExitPass}, {false, results.Inconclusive, results.ExitInconclusive}} {
+		var out bytes.Buffer
+		r := run{options: Options{SkipUnavailable: test.skip, Console: NewConsole(&out, false, nil)}}
+		outcome := results.Scenario{Name: "metrics", Objectives: []results.Objective{{Metric: "failed_batches"}}}
+		r.unavailable(&outcome, "no PostgreSQL")
+		require.Equal(t, test.state, outcome.State)
+		require.Contains(t, out.String(), "no PostgreSQL")
+		result := results.Result{Scenarios: []results.Scenario{{Name: "smoke", State: results.Pass}, outcome}}
+		results.JudgeRun(&result, false)
+		require.Equal(t, test.exitCode, result.Verdict.ExitCode)
+	}
+}
+
 func TestConsole(t *testing.T) {
 	scenario := &scenarios.Scenario{Name: "s", Repetitions: 2, Load: scenarios.Load{Phases: []scenarios.Phase{{Duration: 10 * time.Second}}}}
 	show := func(terminal bool) string {
