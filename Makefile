@@ -44,7 +44,7 @@ fuzz: ## every fuzz target for FUZZTIME each
 	scripts/fuzz $(FUZZTIME)
 
 crashtest: build ## the crash gate with KILLS kills
-	$(GO) test -count=1 -timeout 60m -v ./crashtest/... -args -kills=$(KILLS)
+	$(GO) test -count=1 -timeout 60m -v ./crashtest -args -kills=$(KILLS)
 
 generate: ## protobuf code for Go and Python
 	cd proto && $(GO) tool -modfile=../tools/go.mod buf generate
