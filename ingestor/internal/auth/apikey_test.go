@@ -68,6 +68,7 @@ func TestNewPrincipalRefuses(t *testing.T) {
 	}{
 		{"", []string{"*"}},
 		{"\xff", []string{"*"}},
+		{"ac\x00me", []string{"*"}},
 		{strings.Repeat("t", 256), nil},
 		{"acme", []string{""}},
 		{"acme", []string{"a*b"}},

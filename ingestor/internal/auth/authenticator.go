@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync/atomic"
@@ -114,26 +115,40 @@ func (a *Authenticator) Close() {
 // Reload reads all files again and puts them in force together. On an error everything stays as it was. Streams that are
 // open keep the principal they began with; TLS connections keep their certificates.
 func (a *Authenticator) Reload() error {
-	var next secrets
-	var err error
-	if a.config.KeysFile != "" {
-		if next.keys, err = readKeysFile(a.config.KeysFile); err != nil {
-			return errors.Join(errors.New("auth.keys_file"), err)
-		}
+	next, err := a.config.read(a.remote, a.now)
+	if err != nil {
+		return err
 	}
-	if a.config.JWT.Enabled() {
-		if next.jwt, err = newVerifier(a.config.JWT, a.remote, a.now); err != nil {
-			return err
-		}
-	}
-	if a.config.TLS.Enabled() {
-		if next.tls, err = a.config.TLS.read(); err != nil {
-			return err
-		}
-	}
-	a.current.Store(&next)
+	a.current.Store(next)
 	a.logger.Info("credentials loaded", "api_keys", len(next.keys), "jwt", next.jwt != nil, "tls", next.tls != nil)
 	return nil
+}
+
+// CheckFiles reads all files that the configuration names, and says everything that is wrong with them.
+func (c *Config) CheckFiles() error {
+	_, err := c.read(nil, time.Now)
+	return err
+}
+
+// read reads all files. The error holds what is wrong with each.
+func (c *Config) read(remote jwkset.Storage, now func() time.Time) (*secrets, error) {
+	var next secrets
+	var keysErr, jwtErr, tlsErr error
+	if c.KeysFile != "" {
+		if next.keys, keysErr = readKeysFile(c.KeysFile); keysErr != nil {
+			keysErr = fmt.Errorf("auth.keys_file: %w", keysErr)
+		}
+	}
+	if c.JWT.Enabled() {
+		next.jwt, jwtErr = newVerifier(c.JWT, remote, now)
+	}
+	if c.TLS.Enabled() {
+		next.tls, tlsErr = c.TLS.read()
+	}
+	if err := errors.Join(keysErr, jwtErr, tlsErr); err != nil {
+		return nil, err
+	}
+	return &next, nil
 }
 
 // TransportCredentials returns the server's side of TLS, which follows Reload; plain text where TLS is not configured.

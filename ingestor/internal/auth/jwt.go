@@ -62,33 +62,36 @@ func (c *JWTConfig) Enabled() bool {
 	return c.JWKSFile != "" || c.JWKSURL != "" || c.HMACSecretFile != "" || len(c.Algorithms) > 0
 }
 
-// Validate says what is wrong with an enabled configuration.
+// Validate says everything that is wrong with an enabled configuration.
 func (c *JWTConfig) Validate() error {
 	if !c.Enabled() {
 		return nil
 	}
+	var problems []error
+	refuse := func(format string, args ...any) { problems = append(problems, fmt.Errorf(format, args...)) }
 	if c.Issuer == "" || c.Audience == "" {
-		return errors.New("auth.jwt: issuer and audience are required")
+		refuse("auth.jwt: issuer and audience are required")
 	}
 	if len(c.Algorithms) == 0 {
-		return fmt.Errorf("auth.jwt.algorithms: name at least one of %v", supportedAlgorithms)
+		refuse("auth.jwt.algorithms: name at least one of %v", supportedAlgorithms)
 	}
 	for _, algorithm := range c.Algorithms {
 		if !slices.Contains(supportedAlgorithms, algorithm) {
-			return fmt.Errorf("auth.jwt.algorithms: %q is not one of %v", algorithm, supportedAlgorithms)
+			refuse("auth.jwt.algorithms: %q is not one of %v", algorithm, supportedAlgorithms)
 		}
 	}
 	hmac := slices.Contains(c.Algorithms, "HS256")
 	public := len(c.Algorithms) > 1 || !hmac
-	switch {
-	case hmac != (c.HMACSecretFile != ""):
-		return errors.New("auth.jwt: HS256 and hmac_secret_file need each other")
-	case public != (c.JWKSFile != "" || c.JWKSURL != ""):
-		return errors.New("auth.jwt: RS256, ES256 and EdDSA need jwks_file or jwks_url, and the reverse")
-	case c.Leeway < 0 || c.Leeway > time.Hour:
-		return errors.New("auth.jwt.leeway: must be between 0 and 1h")
+	if hmac != (c.HMACSecretFile != "") {
+		refuse("auth.jwt: HS256 and hmac_secret_file need each other")
 	}
-	return nil
+	if public != (c.JWKSFile != "" || c.JWKSURL != "") {
+		refuse("auth.jwt: RS256, ES256 and EdDSA need jwks_file or jwks_url, and the reverse")
+	}
+	if c.Leeway < 0 || c.Leeway > time.Hour {
+		refuse("auth.jwt.leeway: must be between 0 and 1h")
+	}
+	return errors.Join(problems...)
 }
 
 // openRemoteKeys starts the client of a JWKS URL, whose goroutine ends with ctx. An unreachable URL is no error: it is logged

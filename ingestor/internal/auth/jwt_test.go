@@ -264,3 +264,21 @@ func TestShortHMACSecretIsRefused(t *testing.T) {
 	require.ErrorContains(t, err, "shorter than 32 bytes")
 	require.NotContains(t, err.Error(), secret[1:])
 }
+
+func TestEverythingThatIsWrongIsSaid(t *testing.T) {
+	config := auth.Config{
+		KeysFile: writeFile(t, "keys.yaml", "keys: broken"),
+		JWT: auth.JWTConfig{
+			Issuer: "i", Audience: "a", Algorithms: []string{"HS256"}, HMACSecretFile: writeFile(t, "secret", "short"),
+		},
+		TLS: auth.TLSConfig{CertFile: writeFile(t, "cert.pem", ""), KeyFile: writeFile(t, "key.pem", "")},
+	}
+	err := config.CheckFiles()
+	for _, want := range []string{"auth.keys_file", "auth.jwt.hmac_secret_file", "tls"} {
+		require.ErrorContains(t, err, want)
+	}
+	err = (&auth.JWTConfig{Algorithms: []string{"none"}, Leeway: -1}).Validate()
+	for _, want := range []string{"issuer and audience", "none", "jwks_file", "leeway"} {
+		require.ErrorContains(t, err, want)
+	}
+}

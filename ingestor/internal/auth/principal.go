@@ -73,6 +73,8 @@ func checkName(name string) error {
 		return fmt.Errorf("longer than %d bytes", maxNameBytes)
 	case !utf8.ValidString(name):
 		return errors.New("not valid UTF-8")
+	case strings.IndexByte(name, 0) >= 0:
+		return errors.New("holds a NUL character, which a database cannot store as text")
 	}
 	return nil
 }
