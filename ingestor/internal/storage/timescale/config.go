@@ -48,7 +48,7 @@ const (
 // Enabled tells whether a database is configured.
 func (c *Config) Enabled() bool { return c.DSN != "" || c.DSNFile != "" }
 
-// Validate reports the first unusable setting. It does not read DSNFile.
+// Validate reports the first unusable setting. It reads no file but those that the DSN itself names.
 func (c *Config) Validate() error {
 	switch {
 	case !c.Enabled():
@@ -61,8 +61,16 @@ func (c *Config) Validate() error {
 		return errors.New("timescale: a timeout is negative")
 	case c.TransactionRecords < 0:
 		return errors.New("timescale: the number of records of a transaction is negative")
+	case c.DSN != "":
+		return c.CheckDSN()
 	}
 	return nil
+}
+
+// CheckDSN says what is wrong with the DSN, which it reads from DSNFile where that is set. It does not connect.
+func (c *Config) CheckDSN() error {
+	_, err := c.pool()
+	return err
 }
 
 func (c Config) withDefaults() Config {
@@ -114,6 +122,9 @@ func (c *Config) pool() (*pgxpool.Config, error) {
 		"application_name":  "ingestor",
 		"statement_timeout": millis(c.StatementTimeout),
 		"lock_timeout":      millis(c.LockTimeout),
+		// The log is cut on the word of a commit: a role or database that is set to asynchronous commits must not make
+		// that word empty.
+		"synchronous_commit": "on",
 		// A connection that died half-open must not keep its transaction, and with it its locks, for hours.
 		"idle_in_transaction_session_timeout": millis(c.StatementTimeout),
 		"tcp_keepalives_idle":                 "30",

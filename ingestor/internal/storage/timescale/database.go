@@ -27,9 +27,10 @@ type Database struct {
 	counters   *counters
 	partitions partitions
 
-	preparing sync.Mutex // held over the migrations, so that they run once
-	prepared  bool
-	features  Features
+	preparing chan struct{} // has room for one, who runs the migrations; a wait for it ends with its context
+	mu        sync.Mutex
+	prepared  bool     // guarded by mu
+	features  Features // guarded by mu
 }
 
 // Features is what the server was found to offer.
@@ -62,7 +63,9 @@ func Open(ctx context.Context, config Config, opts Options) (*Database, error) {
 	if err != nil {
 		return nil, errors.New("timescale: the pool of connections could not be set up")
 	}
-	db := &Database{config: config, pool: pool, logger: logger, counters: newCounters(opts.Registerer)}
+	db := &Database{
+		config: config, pool: pool, logger: logger, counters: newCounters(opts.Registerer), preparing: make(chan struct{}, 1),
+	}
 	db.partitions = newPartitions(db)
 	return db, nil
 }
@@ -73,9 +76,16 @@ func (db *Database) Close() { db.pool.Close() }
 // Prepare connects, migrates the schema and finds the server's features. After its first success it returns at once.
 // Several servers may prepare one database at the same time.
 func (db *Database) Prepare(ctx context.Context) error {
-	db.preparing.Lock()
-	defer db.preparing.Unlock()
-	if db.prepared {
+	if _, prepared := db.Features(); prepared {
+		return nil
+	}
+	select {
+	case db.preparing <- struct{}{}:
+		defer func() { <-db.preparing }()
+	case <-ctx.Done():
+		return fmt.Errorf("timescale: wait for the migrations: %w", ctx.Err())
+	}
+	if _, prepared := db.Features(); prepared {
 		return nil
 	}
 	if err := db.migrate(ctx); err != nil {
@@ -88,7 +98,9 @@ func (db *Database) Prepare(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("timescale: detect features: %w", err)
 	}
+	db.mu.Lock()
 	db.features, db.prepared = features, true
+	db.mu.Unlock()
 	db.log(features)
 	return nil
 }
@@ -101,8 +113,8 @@ func (db *Database) purge(ctx context.Context) error {
 
 // Features returns what Prepare found; false before its first success.
 func (db *Database) Features() (Features, bool) {
-	db.preparing.Lock()
-	defer db.preparing.Unlock()
+	db.mu.Lock()
+	defer db.mu.Unlock()
 	return db.features, db.prepared
 }
 

@@ -201,3 +201,34 @@ func TestDayOfRoundsDown(t *testing.T) {
 		require.Equal(t, want, dayOf(unixNano), unixNano)
 	}
 }
+
+func TestAWaitForMigrationsEndsWithItsContext(t *testing.T) {
+	dsn := pgtest.Database(t)
+	_, err := connect(t, dsn).Exec(t.Context(), "SELECT pg_advisory_lock($1)", int64(migrationLock)) // a server that hangs
+	require.NoError(t, err)
+	db := open(t, Config{DSN: dsn})
+	patient, cancel := context.WithCancel(t.Context())
+	first := make(chan error, 1)
+	go func() { first <- db.Prepare(patient) }()
+	waiting := func() bool { return len(db.preparing) == 1 }
+	require.Eventually(t, waiting, 20*time.Second, time.Millisecond)
+
+	hurried, cancelHurried := context.WithCancel(t.Context())
+	cancelHurried()
+	second := make(chan error, 1)
+	go func() { second <- db.Prepare(hurried) }()
+	require.ErrorIs(t, <-second, context.Canceled)
+	cancel()
+	require.Error(t, <-first)
+}
+
+func TestCommitsAreSynchronousWhateverTheDatabaseIsSetTo(t *testing.T) {
+	dsn := pgtest.Database(t)
+	conn := connect(t, dsn)
+	_, err := conn.Exec(t.Context(), "ALTER DATABASE "+pgx.Identifier{conn.Config().Database}.Sanitize()+" SET synchronous_commit = off")
+	require.NoError(t, err)
+	db := open(t, Config{DSN: dsn})
+	var setting string
+	require.NoError(t, db.pool.QueryRow(t.Context(), "SHOW synchronous_commit").Scan(&setting))
+	require.Equal(t, "on", setting)
+}
