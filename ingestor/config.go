@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/ingestor-project/ingestor/ingestor/internal/config"
@@ -160,19 +162,61 @@ func (c *Config) Validate() error {
 	check(c.Auth.KeysFile != "" || c.Auth.JWT.enabled(), "auth", "set keys_file, or a key source for jwt: a server without credentials takes nothing")
 	check(c.WAL.SegmentBytes >= 1<<20 && c.WAL.SegmentBytes%4096 == 0, "wal.segment_bytes", "must be a multiple of 4 KiB and at least 1MiB")
 	check(c.WAL.MaxGroupBytes+8192 <= c.WAL.SegmentBytes, "wal.max_group_bytes", "must fit into a segment (%s)", c.WAL.SegmentBytes)
+	check(c.WAL.SpareSegments >= 0, "wal.spare_segments", "must not be negative")
 	_, knownMode := directModes[c.WAL.DirectIO]
 	check(knownMode, "wal.direct_io", "must be auto, on or off")
 	check(c.WAL.MaxBytes >= 2*c.WAL.SegmentBytes, "wal.max_bytes", "must hold two segments at least")
 	check(c.Ingest.MaxBatchBytes+8192 <= c.WAL.MaxGroupBytes, "ingest.max_batch_bytes", "must fit into wal.max_group_bytes (%s) with 8 KiB to spare", c.WAL.MaxGroupBytes)
 	check(c.Ingest.MaxRecordBytes <= c.Ingest.MaxBatchBytes, "ingest.max_record_bytes", "is larger than a batch")
+	check(c.Ingest.QueueBytes >= c.Ingest.MaxBatchBytes, "ingest.queue_bytes", "must hold the largest batch (%s)", c.Ingest.MaxBatchBytes)
+	check(c.Ingest.MaxFuture <= maxMaxFuture, "ingest.max_future", "must not be above %s", maxMaxFuture)
+	check(c.Ingest.MaxProducers >= 1, "ingest.max_producers", "must be positive")
 	check(c.Ingest.StreamWindow >= 1 && c.Ingest.StreamWindow <= 128, "ingest.stream_window", "must lie between 1 and 128, the batches that are remembered of a producer")
 	check(c.Memtable.BudgetBytes >= 4*c.Ingest.MaxBatchBytes, "memtable.budget_bytes", "must hold four of the largest batches")
 	check(5*c.Memtable.GenerationBytes+c.Ingest.QueueBytes <= c.Memtable.BudgetBytes, "memtable.budget_bytes",
 		"must hold five generations (memtable.generation_bytes) and the commit queue (ingest.queue_bytes)")
-	check(c.Parquet.Enabled || c.Timescale.enabled(), "parquet.enabled", "is off and there is no database: nothing would ever leave the log")
-	check(c.Timescale.DSN == "" || c.Timescale.DSNFile == "", "timescale", "set dsn or dsn_file, not both")
+	check(c.Parquet.Enabled || c.Timescale.enabled() && c.Timescale.Records, "parquet.enabled",
+		"is off and no database takes records: nothing would ever leave the log")
+	check(slices.Contains([]string{"zstd", "snappy", "none"}, c.Parquet.Compression), "parquet.compression", "must be zstd, snappy or none")
+	check(c.Parquet.RowGroupRows >= 1, "parquet.row_group_rows", "must be positive")
+	check(c.Parquet.Nice >= 0 && c.Parquet.Nice <= 19, "parquet.nice", "must lie between 0 and 19")
 	check(c.Drain.Timeout > 0, "drain.timeout", "must be positive")
-	return errors.Join(problems...)
+	var level slog.Level
+	check(level.UnmarshalText([]byte(c.Log.Level)) == nil, "log.level", "%q is none of debug, info, warn and error", c.Log.Level)
+	check(c.Log.Format == "text" || c.Log.Format == "json", "log.format", "%q is neither text nor json", c.Log.Format)
+	return errors.Join(append(problems, c.validateParts()...)...)
+}
+
+// maxMaxFuture keeps the latest timestamp within the range of nanoseconds in an int64, which ends in 2262.
+const maxMaxFuture = 100 * 365 * 24 * time.Hour
+
+// validateParts asks the parts what they find wrong with what they would get.
+func (c *Config) validateParts() []error {
+	api, service, metrics := c.ingestionAPI(), c.ingestion(), c.metrics()
+	problems := []error{metrics.Validate()}
+	if err := api.Validate(); err != nil {
+		problems = append(problems, fmt.Errorf("ingest: %w", err))
+	}
+	if err := service.Validate(); err != nil {
+		problems = append(problems, fmt.Errorf("ingest and memtable: %w", err))
+	}
+	if jwt := c.auth().JWT; c.Auth.JWT.enabled() {
+		problems = append(problems, jwt.Validate())
+	}
+	if database := c.timescale(); c.Timescale.enabled() {
+		problems = append(problems, database.Validate())
+	}
+	return problems
+}
+
+// CheckFiles reads the files that the configuration names and says what is wrong with them. It touches nothing else.
+func (c *Config) CheckFiles() error {
+	credentials := c.auth()
+	err := credentials.CheckFiles()
+	if database := c.timescale(); c.Timescale.DSNFile != "" {
+		err = errors.Join(err, database.CheckDSN())
+	}
+	return err
 }
 
 func (j *JWTConfig) enabled() bool {

@@ -24,8 +24,18 @@ func TestValidateNamesEverythingThatIsWrong(t *testing.T) {
 	c.Ingest.StreamWindow = 500
 	c.WAL.DirectIO = "perhaps"
 	c.TLS.CertFile = "cert.pem"
+	c.Auth.JWT.HMACSecretFile = "secret"
+	c.Ingest.QueueBytes, c.Ingest.MaxFuture = 1<<20, 1<<62
+	c.Memtable.GenerationAge = 0
+	c.Parquet.Compression = "lz4"
+	c.Timescale.DSN, c.Timescale.Records = "postgres://h:port/d", false
+	c.Metrics.Shards = 0
+	c.Log.Level, c.Log.Format = "loud", "xml"
 	err := c.Validate()
-	for _, want := range []string{"wal.segment_bytes", "parquet.enabled", "ingest.stream_window", "wal.direct_io", "tls"} {
+	for _, want := range []string{
+		"wal.segment_bytes", "parquet.enabled", "ingest.stream_window", "wal.direct_io", "tls", "auth.jwt", "ingest.queue_bytes",
+		"ingest.max_future", "memtable", "parquet.compression", "the dsn is not a valid", "metrics.shards", "log.level", "log.format",
+	} {
 		require.ErrorContains(t, err, want)
 	}
 }

@@ -8,5 +8,5 @@
 //	                        └─▶ events ──────────────▲    └───▶ timescale ◀──────────────────┘
 //
 // Start: lock of the data directory, admin port, manifest, log, sinks, recovery, committer, processor, gRPC, ready.
-// Stop: gRPC, committer, processor, metrics, sinks, log, manifest, admin port, lock.
+// Stop: gRPC, committer, processor (and beside them metrics), sinks, log, manifest, admin port, lock.
 package ingestor

@@ -39,10 +39,15 @@ func (s *Server) Run(ctx context.Context, reload <-chan os.Signal) error {
 	}
 }
 
-// shutDown stops what has been started, in the order gRPC, committer, processor, metrics, sinks, log, manifest. With flush, the
-// memtables are flushed before ctx ends, as far as the sinks take them; without, everything stays in the log.
+// shutDown stops what has been started, in the order gRPC, committer, processor, sinks, log, manifest; metrics beside the first
+// three. With flush, the memtables are flushed before ctx ends, as far as the sinks take them; without, everything stays in the log.
 func (s *Server) shutDown(ctx context.Context, flush bool) error {
 	s.ready.Store(false)
+	if s.grpc != nil {
+		s.ingestionAPI.Drain()
+		s.metricsAPI.Drain()
+	}
+	metricsStopped := s.stopMetrics(ctx)
 	errs := []error{s.stopServing(ctx)}
 	closeIf := func(started bool, stop func() error) {
 		if started {
@@ -53,7 +58,7 @@ func (s *Server) shutDown(ctx context.Context, flush bool) error {
 	closeIf(s.ingestion != nil, func() error { return s.ingestion.Drain(context.Background()) })
 	closeIf(s.processor != nil, func() error { return s.stopProcessor(ctx, flush) })
 	closeIf(s.ingestion != nil, func() error { return s.ingestion.Close() })
-	closeIf(s.metrics != nil, func() error { return s.stopMetrics(ctx) })
+	<-metricsStopped
 	s.bus.Close()
 	closeIf(s.parquet != nil, func() error { s.parquet.Close(); return nil })
 	closeIf(s.database != nil, func() error { s.database.Close(); return nil })
@@ -74,8 +79,6 @@ func (s *Server) stopServing(ctx context.Context) error {
 	if s.grpc == nil {
 		return nil
 	}
-	s.ingestionAPI.Drain()
-	s.metricsAPI.Drain()
 	stopped := make(chan struct{})
 	go func() {
 		defer close(stopped)
@@ -104,10 +107,17 @@ func (s *Server) stopProcessor(ctx context.Context, flush bool) error {
 	return s.processor.Close()
 }
 
-func (s *Server) stopMetrics(ctx context.Context) error {
-	loss, err := s.metrics.Close(ctx)
-	if loss.Metrics+loss.Uncertain > 0 {
-		s.log.Warn("buffered metrics were not written in time", "lost", loss.Metrics, "uncertain", loss.Uncertain)
+// stopMetrics has the buffered metrics written, and closes the channel that it returns when that is done or ctx has ended. They are in
+// no log, so they must not wait until clients and sinks have used up the time: the database is worked for beside them.
+func (s *Server) stopMetrics(ctx context.Context) <-chan struct{} {
+	stopped := make(chan struct{})
+	if s.metrics == nil {
+		close(stopped)
+		return stopped
 	}
-	return err
+	go func() {
+		defer close(stopped)
+		s.metrics.Close(ctx)
+	}()
+	return stopped
 }

@@ -48,6 +48,7 @@ func startGRPC(address string, a *auth.Authenticator, ingestion *ingestionapi.AP
 		grpc.ChainUnaryInterceptor(a.Unary()),
 		grpc.ChainStreamInterceptor(a.Stream()),
 		grpc.MaxConcurrentStreams(maxStreamsPerClient),
+		grpc.WaitForHandlers(true), // what handlers use is closed after stop
 		grpc.StaticStreamWindowSize(streamWindowBytes),
 		grpc.StaticConnWindowSize(connectionWindowBytes),
 		grpc.ReadBufferSize(transportBufferBytes),

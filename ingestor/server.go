@@ -27,7 +27,6 @@ import (
 	"github.com/ingestor-project/ingestor/ingestor/internal/services/metrics"
 	"github.com/ingestor-project/ingestor/ingestor/internal/slab"
 	"github.com/ingestor-project/ingestor/ingestor/internal/storage/manifest"
-	"github.com/ingestor-project/ingestor/ingestor/internal/storage/memtable"
 	"github.com/ingestor-project/ingestor/ingestor/internal/storage/parquetfile"
 	"github.com/ingestor-project/ingestor/ingestor/internal/storage/timescale"
 	"github.com/ingestor-project/ingestor/ingestor/internal/telemetry"
@@ -38,7 +37,9 @@ import (
 // Why a server ends, for errors.Is.
 var (
 	// ErrRefused says that what is stored is damaged or does not fit together: the server will not guess.
-	ErrRefused = errors.New("refused to start: the stored data needs to be looked at")
+	ErrRefused = errors.New("refused to go on: the stored data needs to be looked at")
+	// ErrSink says that a sink cannot go on: another server owns its checkpoint, or it does not fit the log. The log has everything.
+	ErrSink = errors.New("a sink cannot go on")
 	// ErrPoisoned says that a write or sync has failed while serving. What was acknowledged is safe; the rest is answered as unknown.
 	ErrPoisoned = errors.New("stopped: a write or sync has failed")
 )
@@ -73,8 +74,8 @@ type Server struct {
 	grpc         *grpcServer
 }
 
-// replayBytes bounds what each sink reads back from the log at a time, when it is behind. It must hold the largest batch.
-const replayBytes = 64 << 20
+// minReplayBytes bounds, but for larger batches, what each sink reads back from the log at a time, when it is behind.
+const minReplayBytes = 64 << 20
 
 // New opens the data directory, recovers, and starts to serve. When it returns, the server is ready. ctx ends a recovery that takes
 // too long; it does not end the server.
@@ -87,7 +88,7 @@ func New(ctx context.Context, config Config, version string, log *slog.Logger) (
 		fatal: make(chan error, 1), bus: events.NewBus(),
 	}
 	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	limitMemory(int64(config.Memtable.BudgetBytes) + 2*replayBytes)
+	limitMemory(int64(config.Memtable.BudgetBytes) + 2*config.replayBytes())
 	began := time.Now()
 	if err := s.start(ctx); err != nil {
 		return nil, errors.Join(err, s.shutDown(context.Background(), false))
@@ -139,17 +140,7 @@ func (s *Server) startAdmin(context.Context) (err error) {
 }
 
 func (s *Server) openAuth(ctx context.Context) (err error) {
-	c := s.config
-	options := auth.Options{Logger: s.log, Registerer: s.registry, Config: auth.Config{
-		KeysFile: c.Auth.KeysFile,
-		TLS:      auth.TLSConfig{CertFile: c.TLS.CertFile, KeyFile: c.TLS.KeyFile, ClientCAFile: c.TLS.ClientCAFile},
-	}}
-	if jwt := c.Auth.JWT; jwt.enabled() {
-		options.Config.JWT = auth.JWTConfig{
-			Issuer: jwt.Issuer, Audience: jwt.Audience, Algorithms: jwt.Algorithms, HMACSecretFile: jwt.HMACSecretFile,
-			JWKSFile: jwt.JWKSFile, JWKSURL: jwt.JWKSURL, TenantClaim: jwt.TenantClaim, EndpointsClaim: jwt.EndpointsClaim, Leeway: jwt.Leeway,
-		}
-	}
+	options := auth.Options{Logger: s.log, Registerer: s.registry, Config: s.config.auth()}
 	// The JWKS client lives until Close, not until ctx ends.
 	s.auth, err = auth.New(context.WithoutCancel(ctx), options)
 	return err
@@ -166,11 +157,14 @@ func (s *Server) openState(ctx context.Context) error {
 	return nil
 }
 
-// refused tells damaged state from a start that was called off and from a system call that failed.
+// refused tells damaged state from a start that was called off, from a full disk and from a system call that failed.
 func refused(ctx context.Context, err error) error {
 	var errno syscall.Errno
-	if ctx.Err() != nil || errors.As(err, &errno) {
+	switch {
+	case ctx.Err() != nil || errors.As(err, &errno) || errors.Is(err, manifest.ErrNoSpace) || errors.Is(err, wal.ErrNoSpace):
 		return err
+	case isSink(err):
+		return fmt.Errorf("%w: %w", ErrSink, err)
 	}
 	return fmt.Errorf("%w: %w", ErrRefused, err)
 }
@@ -192,6 +186,9 @@ func (s *Server) openWAL(ctx context.Context) (err error) {
 	firstLSN := state.LowWatermark
 	for _, flushed := range state.Flushed {
 		firstLSN = max(firstLSN, flushed)
+	}
+	if state.Dedupe != nil {
+		firstLSN = max(firstLSN, state.Dedupe.LSN) // its positions must not be given out twice, whatever was lost with the log's end
 	}
 	c := s.config.WAL
 	s.wal, err = wal.Open(ctx, wal.Options{
@@ -224,7 +221,7 @@ func (s *Server) openDatabase(ctx context.Context) (err error) {
 	if !c.enabled() {
 		return nil
 	}
-	s.database, err = timescale.Open(context.WithoutCancel(ctx), timescale.Config{DSN: c.DSN.Reveal(), DSNFile: c.DSNFile},
+	s.database, err = timescale.Open(context.WithoutCancel(ctx), s.config.timescale(),
 		timescale.Options{Logger: s.log, Registerer: s.registry})
 	return err
 }
@@ -266,7 +263,7 @@ func (s *Server) recover(ctx context.Context) (err error) {
 	sinks := s.sinks()
 	config := processor.DefaultConfig()
 	config.MemoryBytes = c.sealedBytes(len(sinks))
-	config.ReplayBytes, config.ReplayRecords = replayBytes, uint64(c.Memtable.GenerationRecords)
+	config.ReplayBytes, config.ReplayRecords = c.replayBytes(), uint64(c.Memtable.GenerationRecords)
 	config.MaxProducers = c.Ingest.MaxProducers
 	s.processor, err = processor.New(config, processor.Dependencies{
 		Log: s.wal, Manifest: s.manifest, Sinks: sinks, Events: s.bus, Logger: s.log, Registerer: s.registry, OnFatal: s.fail,
@@ -279,13 +276,7 @@ func (s *Server) recover(ctx context.Context) (err error) {
 		return err
 	}
 	s.memory = slab.New(int64(c.Memtable.BudgetBytes), s.registry)
-	serviceConfig := ingestion.DefaultConfig()
-	serviceConfig.QueueBatches, serviceConfig.QueueBytes = c.Ingest.QueueBatches, int64(c.Ingest.QueueBytes)
-	serviceConfig.Generation = memtable.Limits{
-		GenerationBytes: int64(c.Memtable.GenerationBytes), GenerationRecords: uint64(c.Memtable.GenerationRecords),
-		GenerationAge: c.Memtable.GenerationAge,
-	}
-	s.ingestion, err = ingestion.New(serviceConfig, ingestion.Dependencies{
+	s.ingestion, err = ingestion.New(c.ingestion(), ingestion.Dependencies{
 		Log: s.wal, Dedupe: recovered.Dedupe, CommittedLSN: recovered.CommittedLSN, Memory: s.memory, Generations: s.processor,
 		Events: s.bus, Stages: s.stages, Logger: s.log, Registerer: s.registry, OnFatal: s.fail,
 	})
@@ -299,20 +290,14 @@ func (s *Server) startMetrics(ctx context.Context) (err error) {
 	if s.database == nil {
 		return nil
 	}
-	c, config := s.config.Metrics, metrics.DefaultConfig()
-	config.BufferSize, config.BatchSize, config.FlushInterval, config.Shards = c.BufferSize, c.BatchSize, c.FlushInterval, c.Shards
-	s.metrics, err = metrics.New(ctx, config, metrics.Dependencies{
+	s.metrics, err = metrics.New(ctx, s.config.metrics(), metrics.Dependencies{
 		NewWriter: func() metrics.Writer { return timescale.NewMetricWriter(s.database) }, Logger: s.log, Registerer: s.registry,
 	})
 	return err
 }
 
 func (s *Server) startServing(context.Context) (err error) {
-	c := s.config.Ingest
-	config := ingestionapi.DefaultConfig()
-	config.MaxBatchBytes, config.MaxBatchRecords = int(c.MaxBatchBytes), c.MaxBatchRecords
-	config.MaxRecordBytes, config.MaxFuture, config.Window = int(c.MaxRecordBytes), c.MaxFuture, c.StreamWindow
-	s.ingestionAPI, err = ingestionapi.New(config, ingestionapi.Dependencies{
+	s.ingestionAPI, err = ingestionapi.New(s.config.ingestionAPI(), ingestionapi.Dependencies{
 		Submitter: s.ingestion, Buffers: s.memory, Observer: s.stages, Registerer: s.registry, Now: time.Now,
 	})
 	if err != nil {
@@ -322,7 +307,7 @@ func (s *Server) startServing(context.Context) (err error) {
 	if s.metrics != nil {
 		dependencies.Submitter = s.metrics
 	}
-	s.metricsAPI, err = metricsapi.New(metricsapi.DefaultConfig(), dependencies)
+	s.metricsAPI, err = metricsapi.New(s.config.metricsAPI(), dependencies)
 	if err != nil {
 		return err
 	}
@@ -332,7 +317,25 @@ func (s *Server) startServing(context.Context) (err error) {
 
 // fail takes the first error after which nothing can be promised any more; Run then stops the server.
 func (s *Server) fail(err error) {
-	s.fatalOnce.Do(func() { s.fatal <- fmt.Errorf("%w: %w", ErrPoisoned, err) })
+	s.fatalOnce.Do(func() { s.fatal <- fmt.Errorf("%w: %w", kindOf(err), err) })
+}
+
+// kindOf says why a running server has to stop.
+func kindOf(err error) error {
+	var corrupt *wal.CorruptionError
+	var invariant *timescale.InvariantError
+	switch {
+	case errors.As(err, &corrupt) || errors.As(err, &invariant):
+		return ErrRefused
+	case isSink(err):
+		return ErrSink
+	}
+	return ErrPoisoned
+}
+
+func isSink(err error) bool {
+	var fenced *timescale.FencedError
+	return errors.As(err, &fenced) || errors.Is(err, processor.ErrMisplaced)
 }
 
 // Reload reads API keys, JWKS file and certificates anew. A file that cannot be used leaves the old ones in force.
@@ -347,18 +350,3 @@ func (s *Server) GRPCAddress() string { return s.grpc.address() }
 
 // AdminAddress is the address of health checks, metrics and profiles.
 func (s *Server) AdminAddress() string { return s.admin.Address() }
-
-// sealedBytes is the part of the memory budget for sealed generations. What is left must hold the one that fills, one that has just
-// been sealed, one in each sink's hands, and the commit queue, so that a sink that stands still never stops ingestion.
-func (c *Config) sealedBytes(sinks int) int64 {
-	generations := int64(2+sinks) * int64(c.Memtable.GenerationBytes)
-	return max(0, int64(c.Memtable.BudgetBytes)-generations-int64(c.Ingest.QueueBytes))
-}
-
-// spareSegments is the number as package wal takes it: there 0 is the default and a negative number is none.
-func (c *WALConfig) spareSegments() int {
-	if c.SpareSegments == 0 {
-		return -1
-	}
-	return c.SpareSegments
-}

@@ -23,11 +23,12 @@ import (
 
 	"github.com/ingestor-project/ingestor/ingestor"
 	"github.com/ingestor-project/ingestor/ingestor/internal/credentials"
+	"github.com/ingestor-project/ingestor/internal/pgtest"
 	metricspb "github.com/ingestor-project/ingestor/proto/metrics/v1"
 	storagepb "github.com/ingestor-project/ingestor/proto/storage"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(pgtest.Suite{Tests: m}) }
 
 // running is a server in this process, with a client.
 type running struct {

@@ -10,7 +10,7 @@ func configCommand() *cobra.Command {
 	parent := &cobra.Command{Use: "config", Short: "Look at the configuration"}
 	check := &cobra.Command{
 		Use:   "check",
-		Short: "Print the effective configuration, secrets masked, or say what is wrong with it",
+		Short: "Print the effective configuration, secrets masked, or say what is wrong with it and with the files it names",
 		Args:  cobra.NoArgs,
 	}
 	cfgFlags := addConfigFlags(check.Flags())
@@ -19,8 +19,8 @@ func configCommand() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if _, err := newLogger(cmd.ErrOrStderr(), cfg.Log); err != nil {
-			return usageError{err}
+		if err := cfg.CheckFiles(); err != nil {
+			return usageError{fmt.Errorf("files that the configuration names:\n%w", err)}
 		}
 		if err := cfg.Print(cmd.OutOrStdout()); err != nil {
 			return err

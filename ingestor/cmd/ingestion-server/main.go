@@ -22,6 +22,7 @@ const (
 	exitUsage    = 2 // flags or configuration
 	exitRefused  = 3 // the stored data is damaged: the server will not guess, see `wal verify`
 	exitPoisoned = 4 // a write or fsync failed: restart after the device has been looked at
+	exitSink     = 5 // a sink cannot go on: it is behind the log, ahead of it, or another server's
 )
 
 // usageError marks errors that the caller's words have caused.
@@ -41,7 +42,7 @@ func run(args []string) int {
 acknowledges them. Later it flushes them to Parquet files and, where a database is configured, to TimescaleDB, exactly once.
 
 Exit codes: 0 orderly stop; 1 error; 2 wrong flags or configuration; 3 refused to start because stored data is damaged;
-4 stopped because a write or fsync failed.`,
+4 stopped because a write or fsync failed; 5 a sink cannot go on: it does not fit the log, or another server owns it.`,
 		SilenceUsage: true, SilenceErrors: true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
@@ -69,6 +70,8 @@ func exitCode(err error) int {
 		return exitRefused
 	case errors.Is(err, ingestor.ErrPoisoned):
 		return exitPoisoned
+	case errors.Is(err, ingestor.ErrSink):
+		return exitSink
 	}
 	return exitError
 }

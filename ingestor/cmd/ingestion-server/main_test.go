@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/spf13/pflag"
 	"github.com/stretchr/testify/require"
 
 	"github.com/ingestor-project/ingestor/ingestor"
@@ -42,6 +43,7 @@ func TestExitCodes(t *testing.T) {
 	}{
 		{nil, 0}, {errors.New("x"), 1}, {usageError{errors.New("x")}, 2},
 		{errors.Join(errors.New("x"), ingestor.ErrRefused), 3}, {errors.Join(ingestor.ErrPoisoned), 4},
+		{errors.Join(ingestor.ErrSink), 5},
 	} {
 		require.Equal(t, c.want, exitCode(c.err))
 	}
@@ -49,12 +51,29 @@ func TestExitCodes(t *testing.T) {
 	require.Equal(t, 2, code)
 	code, _ = capture(t, "config", "check", "--auth.keys_file=k", "--wal.direct_io=perhaps")
 	require.Equal(t, 2, code)
-	code, out := capture(t, "config", "check", "--auth.keys_file=k", "--timescale.dsn=postgres://u:hunter2@h/d")
+	code, _ = capture(t, "config", "check", "--auth.keys_file=missing")
+	require.Equal(t, 2, code)
+	keys := filepath.Join(t.TempDir(), "keys.yaml")
+	require.NoError(t, os.WriteFile(keys, []byte("keys: []"), 0o600))
+	code, out := capture(t, "config", "check", "--auth.keys_file="+keys, "--timescale.dsn=postgres://u:hunter2@h/d")
 	require.Equal(t, 0, code)
 	require.NotContains(t, out, "hunter2")
 	code, out = capture(t, "version")
 	require.Equal(t, 0, code)
 	require.Equal(t, version+"\n", out)
+}
+
+func TestMistakesOfAllSourcesAreReportedTogether(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "config.yaml")
+	require.NoError(t, os.WriteFile(file, []byte("wal:\n  no_such_key: 1\n"), 0o600))
+	t.Setenv("INGESTOR_METRICS_SHARDS", "many")
+	set := pflag.NewFlagSet("serve", pflag.ContinueOnError)
+	flags := addConfigFlags(set)
+	require.NoError(t, set.Parse([]string{"--config", file, "--drain.timeout=soon", "--log.format=xml"}))
+	_, err := flags.load()
+	for _, want := range []string{"no_such_key", "INGESTOR_METRICS_SHARDS", "--drain.timeout", "log.format", "auth"} {
+		require.ErrorContains(t, err, want)
+	}
 }
 
 func TestKeysGenerateGivesAnEntryThatTheServerTakes(t *testing.T) {

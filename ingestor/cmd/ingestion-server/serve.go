@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -34,18 +35,13 @@ func addConfigFlags(set *pflag.FlagSet) *configFlags {
 
 func (c *configFlags) load() (ingestor.Config, error) {
 	cfg := ingestor.DefaultConfig()
+	var problems []error
 	if c.file != "" {
-		if err := cfg.LoadFile(c.file); err != nil {
-			return cfg, usageError{err}
-		}
+		problems = append(problems, cfg.LoadFile(c.file))
 	}
-	if err := cfg.LoadEnv(os.Environ()); err != nil {
-		return cfg, usageError{err}
-	}
-	if err := c.flags.Apply(&cfg); err != nil {
-		return cfg, usageError{err}
-	}
-	if err := cfg.Validate(); err != nil {
+	// What one source says wrongly keeps its default, so that the others can be checked all the same.
+	problems = append(problems, cfg.LoadEnv(os.Environ()), c.flags.Apply(&cfg), cfg.Validate())
+	if err := errors.Join(problems...); err != nil {
 		return cfg, usageError{fmt.Errorf("configuration:\n%w", err)}
 	}
 	return cfg, nil

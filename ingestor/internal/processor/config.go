@@ -98,6 +98,9 @@ type Dependencies struct {
 	OnFatal func(error)
 }
 
+// ErrMisplaced is what errors wrap that say that a sink's checkpoint does not fit the log.
+var ErrMisplaced = errors.New("its checkpoint does not fit the log")
+
 // fatalError marks an error after which trying again cannot help.
 type fatalError struct{ err error }
 
