@@ -62,18 +62,26 @@ type replayer struct {
 }
 
 // read returns the records from first on, up to last at most, as many whole batches as the pool and maxRecords allow,
-// with one reference.
+// with one reference. Where the log has no records at first it returns the gap up to the next one.
+//
+// That a record is missing is for the log to judge, and it refuses what it cannot explain. A gap in what it replays is one that
+// its segments declare: positions that were never given out, or that `wal repair` has reported as lost.
 func (r *replayer) read(ctx context.Context, first, last uint64) (*memtable.Generation, error) {
 	set := memtable.NewSet()
 	now := time.Now()
-	next := first
+	next, gapEnd := first, uint64(0)
 	var f frame
 	err := r.log.Replay(ctx, first, func(w wal.Frame) error {
 		switch {
 		case w.First > last:
 			return errEnough
-		case w.First != next:
+		case w.First < next:
 			return fatalf("log frame at LSN %d where %d is due", w.First, next)
+		case w.First > next && set.Empty():
+			gapEnd = w.First - 1
+			return errEnough
+		case w.First > next:
+			return errEnough
 		}
 		if err := f.parse(&w); err != nil {
 			return err
@@ -100,8 +108,14 @@ func (r *replayer) read(ctx context.Context, first, last uint64) (*memtable.Gene
 		set.Discard()
 		return nil, fmt.Errorf("read the log from LSN %d: %w", first, err)
 	}
-	if set.Empty() {
+	if !set.Empty() {
+		return set.Seal(), nil
+	}
+	if gapEnd == 0 {
+		gapEnd = last // no record follows, or only those above last
+	}
+	if gapEnd > r.log.DurableLSN() {
 		return nil, fatalf("the log has no records from LSN %d to %d", first, last)
 	}
-	return set.Seal(), nil
+	return memtable.NewGap(first, gapEnd), nil
 }

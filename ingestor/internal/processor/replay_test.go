@@ -63,6 +63,57 @@ func TestReplayedPiecesAreBounded(t *testing.T) {
 	}
 }
 
+// logWithGap is logOf(3) that was opened again with the positions from 31 to 50 left out, as after a repair, and has one batch more.
+func logWithGap(t *testing.T) *wal.WAL {
+	options := wal.Options{
+		Dir: "wal", FS: crashfs.New(), SegmentSizeBytes: 64 << 10, MaxGroupBytes: 32 << 10, DirectIO: wal.DirectOff,
+	}
+	entry := wal.Entry{Records: 10, Parts: [2][]byte{batch.AppendEnvelope(nil, "acme", 1), encode(batchID{1, 1}, 1, 10)}}
+	log, err := wal.Open(context.Background(), options)
+	require.NoError(t, err)
+	for range 3 {
+		_, err := log.Append(entry)
+		require.NoError(t, err)
+	}
+	require.NoError(t, log.Sync())
+	require.NoError(t, log.Close())
+	options.FirstLSN = 51
+	log, err = wal.Open(context.Background(), options)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, log.Close()) })
+	return log
+}
+
+func TestAGapThatTheLogDeclaresIsAPieceOfItsOwn(t *testing.T) {
+	log := logWithGap(t)
+	r := replayer{log: log, pool: slab.New(1<<20, nil), maxRecords: 1000}
+	read := func(first, last uint64) (from, to uint64, gap bool) {
+		t.Helper()
+		g, err := r.read(context.Background(), first, last)
+		require.NoError(t, err)
+		defer g.Release()
+		return g.First, g.Last, g.IsGap()
+	}
+	check := func(first, last, wantLast uint64, wantGap bool) {
+		t.Helper()
+		from, to, gap := read(first, last)
+		require.Equal(t, first, from)
+		require.Equal(t, wantLast, to)
+		require.Equal(t, wantGap, gap)
+	}
+	check(1, 50, 30, false)
+	check(31, 50, 50, true) // nothing follows yet
+	first, err := log.Append(wal.Entry{Records: 10, Parts: [2][]byte{batch.AppendEnvelope(nil, "acme", 1), encode(batchID{1, 2}, 1, 10)}})
+	require.NoError(t, err)
+	require.EqualValues(t, 51, first)
+	require.NoError(t, log.Sync())
+	check(1, 60, 30, false)
+	check(31, 60, 50, true)
+	check(31, 40, 40, true)
+	check(51, 60, 60, false)
+	require.Zero(t, r.pool.UsedBytes())
+}
+
 func TestReplayRefusesWhatItCannotRead(t *testing.T) {
 	log := logOf(t, 3)
 	r := replayer{log: log, pool: slab.New(1<<20, nil), maxRecords: 1000}

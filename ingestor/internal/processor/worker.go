@@ -155,6 +155,10 @@ func (w *worker) next(ctx context.Context, flushed uint64) (*memtable.Generation
 	}
 	g, err = w.replayer.read(ctx, flushed+1, last)
 	if err == nil {
+		if g.IsGap() {
+			w.p.deps.Logger.Warn("the log has no records here, the sink goes on behind them", "sink", w.sink.Name(),
+				"first_lsn", g.First, "last_lsn", g.Last)
+		}
 		w.metrics.replayedRecords.Add(float64(g.Records()))
 	}
 	return g, err

@@ -32,8 +32,8 @@ type Table struct {
 	Bytes int64
 }
 
-// Generation is an immutable set of tables that together hold every record from First to Last. It is safe for
-// concurrent reading while retained.
+// Generation is an immutable set of tables that together hold every record from First to Last; or it is a gap, which has no
+// tables. It is safe for concurrent reading while retained.
 type Generation struct {
 	First, Last uint64
 	// Tables are sorted by tenant, then endpoint.
@@ -48,8 +48,24 @@ type Generation struct {
 	parent     *Generation // owner of the buffers, for a view
 }
 
+// NewGap returns a generation for the positions from first to last when the log has no records there, with one reference,
+// the caller's. A sink stores nothing for it and moves its checkpoint to last.
+func NewGap(first, last uint64) *Generation {
+	g := &Generation{First: first, Last: last}
+	g.references.Store(1)
+	return g
+}
+
+// IsGap says that there are no records from First to Last.
+func (g *Generation) IsGap() bool { return len(g.Tables) == 0 }
+
 // Records is the number of records in the generation.
-func (g *Generation) Records() uint64 { return g.Last - g.First + 1 }
+func (g *Generation) Records() uint64 {
+	if g.IsGap() {
+		return 0
+	}
+	return g.Last - g.First + 1
+}
 
 // Above returns the part of g that lies above lsn, with one reference, the caller's. It shares g's buffers and keeps
 // them alive. It returns nil where nothing lies above. No batch may lie on both sides of lsn: checkpoints stand

@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ingestor-project/ingestor/ingestor/internal/storage/manifest"
+	"github.com/ingestor-project/ingestor/ingestor/internal/storage/memtable"
 	"github.com/ingestor-project/ingestor/ingestor/internal/storage/parquetfile"
 	"github.com/ingestor-project/ingestor/ingestor/internal/vfs"
 	"github.com/ingestor-project/ingestor/ingestor/internal/vfs/crashfs"
@@ -261,6 +262,20 @@ func TestFlushNeedsTheRightCheckpoint(t *testing.T) {
 	require.Empty(t, s.files(t))
 	require.NoError(t, s.Flush(t.Context(), gen, 0))
 	require.Error(t, s.Flush(t.Context(), gen, 0), "already stored")
+	requireSame(t, g.sent, s.readAll(t))
+}
+
+func TestAGapMovesOnlyTheCheckpoint(t *testing.T) {
+	g := newGenerator(t, 5)
+	s := openStore(t, crashfs.New(), "", nil)
+	require.NoError(t, s.Flush(t.Context(), memtable.NewGap(1, 7), 0))
+	flushed, err := s.Flushed(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, 7, flushed)
+	require.Empty(t, s.files(t))
+	require.Error(t, s.Flush(t.Context(), memtable.NewGap(1, 7), 0), "flushed already")
+	g.next = 8
+	require.NoError(t, s.Flush(t.Context(), g.generation(spec{tenant: "acme", endpoint: "orders", records: 10, start: noon}), 7))
 	requireSame(t, g.sent, s.readAll(t))
 }
 

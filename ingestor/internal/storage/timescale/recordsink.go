@@ -120,6 +120,9 @@ func (s *RecordSink) Flush(ctx context.Context, g *memtable.Generation, previous
 	if s.epoch == 0 {
 		return errors.New("timescale: Flush before Flushed has claimed the checkpoint")
 	}
+	if g.IsGap() {
+		return s.transactions.Run(ctx, func(ctx context.Context, tx pgx.Tx) error { return s.move(ctx, tx, previous, g.Last) })
+	}
 	defer s.forget()
 	if err := s.locate(g, previous); err != nil {
 		return err

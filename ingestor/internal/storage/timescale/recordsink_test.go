@@ -63,6 +63,22 @@ func TestBatchesBelowTheCheckpointAreNotStoredAgain(t *testing.T) {
 	requireExactly(t, db, s.rows)
 }
 
+func TestGapOfTheLogMovesOnlyTheCheckpoint(t *testing.T) {
+	db := prepared(t)
+	s := newStory(t)
+	sink, _ := claimed(t, db)
+	require.NoError(t, sink.Flush(t.Context(), memtable.NewGap(1, 7), 0))
+	flushed, err := sink.Flushed(t.Context())
+	require.NoError(t, err)
+	require.EqualValues(t, 7, flushed)
+	require.Empty(t, stored(t, db))
+	var conflict *ConflictError
+	require.ErrorAs(t, sink.Flush(t.Context(), memtable.NewGap(1, 9), 0), &conflict)
+	s.next = 8
+	require.NoError(t, sink.Flush(t.Context(), s.generation(t, 3), 7))
+	requireExactly(t, db, s.rows)
+}
+
 func TestGapInAGenerationIsFatal(t *testing.T) {
 	db := prepared(t)
 	s := newStory(t)
