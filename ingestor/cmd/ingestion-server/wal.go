@@ -12,6 +12,7 @@ import (
 
 	"github.com/ingestor-project/ingestor/ingestor"
 	"github.com/ingestor-project/ingestor/ingestor/internal/datadir"
+	"github.com/ingestor-project/ingestor/ingestor/internal/storage/manifest"
 	"github.com/ingestor-project/ingestor/ingestor/internal/vfs"
 	"github.com/ingestor-project/ingestor/ingestor/internal/wal"
 )
@@ -107,10 +108,23 @@ func printReport(out io.Writer, r wal.Report) {
 	}
 }
 
+// neededFrom returns the lowest LSN that the server needs of the log, as the manifest beside it says; 0 where there is none.
+func neededFrom(dir string) (wal.LSN, error) {
+	state, err := manifest.Read(vfs.OS, filepath.Join(filepath.Dir(filepath.Clean(dir)), "manifest"))
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, nil
+	}
+	return state.LowWatermark + 1, err
+}
+
 func repairWAL(cmd *cobra.Command, dir string) error {
 	return withLock(dir, func() error {
+		firstLSN, err := neededFrom(dir)
+		if err != nil {
+			return err
+		}
 		log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
-		report, err := wal.Repair(cmd.Context(), wal.Options{Dir: dir, FS: vfs.OS, Logger: log})
+		report, err := wal.Repair(cmd.Context(), wal.Options{Dir: dir, FS: vfs.OS, FirstLSN: firstLSN, Logger: log})
 		if err != nil {
 			return err
 		}

@@ -76,7 +76,7 @@ func Repair(ctx context.Context, opt Options) (RepairReport, error) {
 	if err := rebuild(ctx, opt, s, list); err != nil {
 		return report, fmt.Errorf("wal: repair: %w", err)
 	}
-	s.tell(&report, opt.FirstLSN)
+	s.tell(&report)
 	report.PutAside, err = swap(opt.FS, opt.Dir)
 	return report, err
 }

@@ -109,6 +109,29 @@ func TestRepairOfAMissingSegment(t *testing.T) {
 	}
 }
 
+// TestARepairedLogBeginsWhereItDid: what is lost at the beginning must be a gap in the log. A log that begins behind it would look as
+// if records that a sink needs had been dropped.
+func TestARepairedLogBeginsWhereItDid(t *testing.T) {
+	img := newImage(t, true)
+	oldest := img.segments()[0]
+	zeros := bytes.Clone(img.files[oldest])
+	clear(zeros[:12<<10])
+	noFrames := bytes.Clone(img.files[oldest])
+	clear(noFrames[segmentHeaderBytes : 12<<10])
+	for name, contents := range map[string][]byte{"header and frames": zeros, "frames": noFrames, "all": nil} {
+		t.Run(name, func(t *testing.T) {
+			fsys := img.mount(t, oldest, contents)
+			report, err := Repair(context.Background(), repairOptions(fsys, img))
+			require.NoError(t, err)
+			require.Equal(t, img.firsts[0], report.Lost[0].First)
+			w := mustOpen(t, repairOptions(fsys, img))
+			require.Equal(t, img.firsts[0], w.FirstLSN())
+			require.NotEmpty(t, replayed(t, w, img.firsts[0]))
+			require.NoError(t, w.Close())
+		})
+	}
+}
+
 func TestRepairOfASoundLogDoesNothing(t *testing.T) {
 	img := newImage(t, false)
 	fsys := img.mount(t, "", nil)

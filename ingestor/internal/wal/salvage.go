@@ -157,13 +157,29 @@ func (s *salvage) order() {
 	})
 }
 
-// first is the LSN at which the new log begins.
+// first is the LSN at which the new log begins: where the old one did, as far as that is known, so that what is lost at its
+// beginning is a gap in the log and not missing from it.
 func (s *salvage) first() LSN {
-	first := max(s.opt.FirstLSN, 1)
-	if len(s.frames) > 0 {
-		first = s.frames[0].header.first
+	begin := s.began()
+	switch {
+	case len(s.frames) == 0:
+		return max(begin, s.opt.FirstLSN, 1)
+	case begin == 0:
+		return s.frames[0].header.first
 	}
-	return first
+	return min(begin, s.frames[0].header.first)
+}
+
+// began returns the first LSN that the old log held, or that a sink needs from it; 0 where that is not known.
+func (s *salvage) began() LSN {
+	if len(s.headers) == 0 {
+		return s.opt.FirstLSN
+	}
+	oldest := s.headers[len(s.headers)-1] // they were read from the newest to the oldest
+	if first := s.opt.FirstLSN; first > 0 && oldest.prev.last >= first {
+		return first
+	}
+	return oldest.first
 }
 
 // copyTo appends all frames to a WAL, which skips the LSNs that are lost.
@@ -221,16 +237,8 @@ func appendAt(w *WAL, first LSN, e Entry) error {
 }
 
 // tell writes what was kept and what is lost into a report.
-func (s *salvage) tell(r *RepairReport, firstLSN LSN) {
-	next := LSN(0)
-	if len(s.headers) > 0 {
-		// Read from the newest to the oldest.
-		oldest := s.headers[len(s.headers)-1]
-		next = oldest.first
-		if firstLSN > 0 && oldest.prev.last >= firstLSN {
-			next = firstLSN
-		}
-	}
+func (s *salvage) tell(r *RepairReport) {
+	next := s.began()
 	for _, f := range s.frames {
 		if next > 0 && f.header.first > next {
 			r.Lost = append(r.Lost, s.lost(LSNRange{next, f.header.first - 1})...)

@@ -94,6 +94,17 @@ func Open(fsys vfs.FS, dir string, opts Options) (*Manifest, error) {
 	return m, nil
 }
 
+// Read returns the state of the manifest in dir and changes nothing. The error wraps fs.ErrNotExist where there is none.
+func Read(fsys vfs.FS, dir string) (State, error) {
+	path := filepath.Join(dir, FileName)
+	content, err := vfs.ReadFile(fsys, path)
+	if err != nil {
+		return State{}, err
+	}
+	state, _, _, err := replay(path, content)
+	return state, err
+}
+
 // load reads state and lastSeq from the file.
 func (m *Manifest) load() error {
 	path := filepath.Join(m.dir, FileName)

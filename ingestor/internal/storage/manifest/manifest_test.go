@@ -65,6 +65,11 @@ func TestStateSurvivesReopening(t *testing.T) {
 	require.Equal(t, uint64(30), m.Flushed("parquet"))
 	require.Zero(t, m.Flushed("unknown"))
 	require.NoError(t, m.Close())
+	read, err := manifest.Read(fsys, dir)
+	require.NoError(t, err)
+	require.Equal(t, want, read)
+	_, err = manifest.Read(fsys, "elsewhere")
+	require.ErrorIs(t, err, os.ErrNotExist)
 
 	for range 3 { // from edits, from a snapshot, and again
 		m = open(t, fsys)
