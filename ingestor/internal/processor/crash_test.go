@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ingestor-project/ingestor/ingestor/internal/refusal"
 	"github.com/ingestor-project/ingestor/ingestor/internal/services/ingestion"
 	"github.com/ingestor-project/ingestor/ingestor/internal/vfs/crashfs"
 )
@@ -106,6 +107,10 @@ func produce(t *testing.T, w *world, m *machine, h *history, producer byte, next
 			defer answers.Done()
 			m.alive(func() {
 				if s.Err != nil {
+					// What is resent is among the producer's last batches: it is new, or a duplicate.
+					if s.Err.Code == refusal.SequenceOutOfOrder {
+						t.Errorf("batch %v, resent, was refused: %v", id, s.Err)
+					}
 					return
 				}
 				h.mu.Lock()
