@@ -170,6 +170,21 @@ func (c *Campaign) Round(ctx context.Context, crashes int, crash func() error) (
 	return l.acked, c.DrainAndJudge(ctx)
 }
 
+// LoadFor sends for a while and stops. It returns the number of batches acked; what is unanswered at the end stays unknown.
+func (c *Campaign) LoadFor(ctx context.Context, d time.Duration) (ackedBatches uint64, err error) {
+	l, err := c.startLoad(ctx)
+	if err != nil {
+		return 0, err
+	}
+	err = errors.Join(c.workFor(d), l.stop())
+	return l.acked, err
+}
+
+// Report compares what is in the Parquet files with the ledgers.
+func (c *Campaign) Report(ctx context.Context) (*verify.Report, error) {
+	return verify.Parquet(ctx, c.server.DataDir(), c.ledgers...)
+}
+
 // crashAndRestart ends the process and starts it again. Every fourth time it is killed once more before it is ready, while
 // it repairs, replays or flushes what the first crash has left.
 func (c *Campaign) crashAndRestart(ctx context.Context, crash func() error) error {
@@ -193,6 +208,14 @@ func (c *Campaign) crashAndRestart(ctx context.Context, crash func() error) erro
 
 // DrainAndJudge stops the server in order, compares everything that is stored with the ledgers, and leaves it stopped.
 func (c *Campaign) DrainAndJudge(ctx context.Context) error {
+	if err := c.Drain(ctx); err != nil {
+		return err
+	}
+	return c.Judge(ctx)
+}
+
+// Drain stops the server in order.
+func (c *Campaign) Drain(ctx context.Context) error {
 	status, err := c.server.Terminate(ctx)
 	if err != nil {
 		return fmt.Errorf("drain: %w\n%s", err, c.server.LogTail())
@@ -200,12 +223,12 @@ func (c *Campaign) DrainAndJudge(ctx context.Context) error {
 	if status.Code != 0 {
 		return fmt.Errorf("drain ended with %v\n%s", status, c.server.LogTail())
 	}
-	return c.Judge(ctx)
+	return nil
 }
 
 // Judge compares what is stored with the ledgers, each sink by itself. REQUIRES: the server is drained.
 func (c *Campaign) Judge(ctx context.Context) error {
-	report, err := verify.Parquet(ctx, c.server.DataDir(), c.ledgers...)
+	report, err := c.Report(ctx)
 	if err == nil && !report.OK() {
 		err = fmt.Errorf("%s\n%+v", report.String(), report.Examples)
 	}

@@ -17,6 +17,13 @@ func WithDatabase(dsn string) map[string]any {
 	return config
 }
 
+// WithoutFlush is the configuration of a server that leaves all in the log until it is drained.
+func WithoutFlush() map[string]any {
+	config := smallServer()
+	config["memtable"] = map[string]any{"generation_bytes": "64MiB", "generation_age": "1h", "budget_bytes": "512MiB"}
+	return config
+}
+
 // Kill sends SIGKILL and waits for the end.
 func (c *Campaign) Kill() (serverproc.ExitStatus, error) { return c.server.Kill() }
 

@@ -1,0 +1,132 @@
+package crashtest_test
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ingestor-project/ingestor/crashtest"
+	"github.com/ingestor-project/ingestor/loadgen/serverproc"
+)
+
+// exitRefused is the exit code of a server, or a tool, that finds the log damaged.
+const exitRefused = 3
+
+// segmentsNeeded is how many segments a log must have before it is damaged: one that is flushed, and some that are not.
+const segmentsNeeded = 5
+
+// TestARepairedLogIsServed damages logs as no crash does. The server must refuse them, `wal repair` must make them usable, and then all
+// that it has not reported as lost must be stored.
+func TestARepairedLogIsServed(t *testing.T) {
+	cases := map[string]func(t *testing.T, segments []string){
+		"a changed byte":                  func(t *testing.T, s []string) { changeByte(t, s[2]) },
+		"an inner segment is gone":        func(t *testing.T, s []string) { remove(t, s[2]) },
+		"the oldest segments are gone":    func(t *testing.T, s []string) { remove(t, s[0], s[1]) },
+		"the oldest begin with zeros":     func(t *testing.T, s []string) { zero(t, s[0], 0); zero(t, s[1], 0) },
+		"the newest begins with zeros":    func(t *testing.T, s []string) { zero(t, s[len(s)-1], 4096) },
+		"an inner one begins with zeros":  func(t *testing.T, s []string) { zero(t, s[3], 4096) },
+		"only the newest segment is left": func(t *testing.T, s []string) { remove(t, s[:len(s)-1]...) },
+	}
+	for name, damage := range cases {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithTimeout(t.Context(), roundTimeout)
+			defer cancel()
+			c := startCampaign(t, serverproc.Options{Config: crashtest.WithoutFlush()}, "")
+			_, err := c.LoadFor(ctx, 50*time.Millisecond)
+			require.NoError(t, err)
+			require.NoError(t, c.DrainAndJudge(ctx))
+			require.NoError(t, c.Restart(ctx))
+			walDir := filepath.Join(c.DataDir(), "wal")
+			var segments []string
+			for len(segments) < segmentsNeeded || !isFilled(t, segments[len(segments)-1], 256<<10) {
+				_, err := c.LoadFor(ctx, 50*time.Millisecond)
+				require.NoError(t, err)
+				segments, err = filepath.Glob(filepath.Join(walDir, "*.wal"))
+				require.NoError(t, err)
+			}
+			_, err = c.Kill()
+			require.NoError(t, err)
+			damage(t, segments)
+
+			var refused *serverproc.StartError
+			require.ErrorAs(t, c.Restart(ctx), &refused)
+			require.Equal(t, exitRefused, refused.Status.Code, refused.LogTail)
+			lost := repair(t, walDir)
+			require.Positive(t, lost)
+
+			require.NoError(t, c.Restart(ctx))
+			_, err = c.LoadFor(ctx, 50*time.Millisecond)
+			require.NoError(t, err, "the server takes new batches")
+			require.NoError(t, c.Drain(ctx))
+			report, err := c.Report(ctx)
+			require.NoError(t, err)
+			t.Logf("%d records said to be lost; %s", lost, report)
+			// Batches without an answer may be among the lost.
+			require.LessOrEqual(t, report.Missing, lost)
+			report.Missing = 0
+			require.True(t, report.OK(), "%s\n%+v", report, report.Examples)
+		})
+	}
+}
+
+var lostRange = regexp.MustCompile(`(?m)^lost: LSN (\d+) to (\d+)$`)
+
+// repair runs the tool and returns how many records it says are lost.
+func repair(t *testing.T, walDir string) (lost uint64) {
+	t.Helper()
+	out, err := exec.Command(serverBinary(t), "wal", "repair", walDir).CombinedOutput()
+	require.NoError(t, err, string(out))
+	for _, match := range lostRange.FindAllSubmatch(out, -1) {
+		first, err := strconv.ParseUint(string(match[1]), 10, 64)
+		require.NoError(t, err)
+		last, err := strconv.ParseUint(string(match[2]), 10, 64)
+		require.NoError(t, err)
+		lost += last - first + 1
+	}
+	return lost
+}
+
+// isFilled tells whether a segment, which is zeros at first, has been written beyond an offset. Without groups behind the damaged
+// one nothing would show that it is damage and not a torn write.
+func isFilled(t *testing.T, path string, offset int) bool {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	require.NoError(t, err)
+	return len(bytes.Trim(content[offset:], "\x00")) > 0
+}
+
+func remove(t *testing.T, paths ...string) {
+	t.Helper()
+	for _, path := range paths {
+		require.NoError(t, os.Remove(path))
+	}
+}
+
+// zero clears 64 KiB of a file.
+func zero(t *testing.T, path string, offset int) {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	require.NoError(t, err)
+	clear(content[offset : offset+64<<10])
+	require.NoError(t, os.WriteFile(path, content, 0o644))
+}
+
+// changeByte flips a bit of the first byte behind a file's middle that is not zero, hence not padding.
+func changeByte(t *testing.T, path string) {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	require.NoError(t, err)
+	tail := content[len(content)/2:]
+	at := bytes.IndexFunc(tail, func(r rune) bool { return r != 0 })
+	require.GreaterOrEqual(t, at, 0)
+	tail[at] ^= 1
+	require.NoError(t, os.WriteFile(path, content, 0o644))
+}
