@@ -65,7 +65,7 @@ func (p *Processor) persist(low uint64) error {
 	if err != nil {
 		return persistError("write the dedupe snapshot", err)
 	}
-	edit := manifest.Edit{LowWatermark: low, Dedupe: &snapshot, Flushed: make(map[string]manifest.LSN)}
+	edit := manifest.Edit{LowWatermark: max(low, p.recorded), Dedupe: &snapshot, Flushed: make(map[string]manifest.LSN)}
 	for _, w := range p.workers {
 		// A sink that keeps its checkpoint in the manifest is ahead of us and must not be moved back.
 		if flushed := w.flushedLSN(); flushed > p.deps.Manifest.Flushed(w.sink.Name()) {
@@ -75,6 +75,7 @@ func (p *Processor) persist(low uint64) error {
 	if err := p.deps.Manifest.Commit(edit); err != nil {
 		return persistError("commit the low watermark", err)
 	}
+	p.recorded = edit.LowWatermark
 	p.metrics.checkpointSeconds.Observe(time.Since(started).Seconds())
 	p.metrics.snapshotBytes.Set(float64(len(p.snapshot)))
 	return nil

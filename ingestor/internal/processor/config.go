@@ -78,6 +78,7 @@ type Log interface {
 // Manifest is where the processor keeps its progress; *manifest.Manifest is one. Sinks may commit to it beside the
 // processor.
 type Manifest interface {
+	State() manifest.State
 	Flushed(sink string) manifest.LSN
 	ReadSnapshot() (contents []byte, lsn manifest.LSN, err error)
 	WriteSnapshot(lsn manifest.LSN, contents []byte) (manifest.Snapshot, error)

@@ -44,6 +44,8 @@ type Processor struct {
 	// Of the checkpointer.
 	checkpointed uint64
 	snapshot     []byte
+	// recorded is the low watermark in the manifest, which never moves back: a sink that was added may be below it.
+	recorded uint64
 
 	subscription *events.Subscription
 	cancel       context.CancelFunc

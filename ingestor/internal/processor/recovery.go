@@ -36,7 +36,7 @@ func (p *Processor) Recover(ctx context.Context) (*Recovered, error) {
 		}
 	}
 	low, high := p.bounds()
-	p.low, p.table = low, table
+	p.low, p.table, p.recorded = low, table, p.deps.Manifest.State().LowWatermark
 	p.backlog.reset(low+1, end)
 	p.backlog.flushedUpTo(low, high)
 	committers, err := dedupe.DecodeSnapshot(table.AppendSnapshot(nil), p.config.MaxProducers)

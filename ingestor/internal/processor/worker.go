@@ -135,9 +135,9 @@ func (w *worker) ask(ctx context.Context) error {
 func plausible(stored, atLeast, end uint64) error {
 	switch {
 	case stored < atLeast:
-		return fatalf("the checkpoint has moved back from LSN %d to %d: the sink has lost data", atLeast, stored)
+		return fatalf("%w: it has moved back from LSN %d to %d, so the sink has lost data", ErrMisplaced, atLeast, stored)
 	case stored > end:
-		return fatalf("the checkpoint is at LSN %d and the log ends at %d: they do not belong together", stored, end)
+		return fatalf("%w: it is at LSN %d and the log ends at %d, so they do not belong together", ErrMisplaced, stored, end)
 	}
 	return nil
 }
