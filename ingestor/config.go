@@ -96,6 +96,7 @@ type ParquetConfig struct {
 	RowGroupRows   int    `yaml:"row_group_rows" help:"rows in a row group"`
 	SmallTableRows int    `yaml:"small_table_rows" help:"tables of one tenant with fewer rows share a file"`
 	Nice           int    `yaml:"nice" help:"nice value of the thread that writes Parquet, 0 to 19"`
+	Start          string `yaml:"start" help:"where the log no longer holds what Parquet lacks: refuse, or now to begin where the log begins"`
 }
 
 // TimescaleConfig turns the database sink and LogMetric on where a DSN is given.
@@ -103,6 +104,7 @@ type TimescaleConfig struct {
 	DSN     config.Secret `yaml:"dsn" help:"postgres:// URL; empty means no database"`
 	DSNFile string        `yaml:"dsn_file" help:"file that holds the URL"`
 	Records bool          `yaml:"records" help:"write records to the database too, beside metrics"`
+	Start   string        `yaml:"start" help:"where the log no longer holds what the database lacks: refuse, or now to begin where the log begins"`
 }
 
 // MetricsConfig tunes the path of LogMetric.
@@ -117,6 +119,12 @@ type MetricsConfig struct {
 type DrainConfig struct {
 	Timeout time.Duration `yaml:"timeout" help:"longest time for clients to finish and for memtables to be flushed; the log keeps the rest"`
 }
+
+// What a sink does where the log no longer holds what the sink lacks.
+const (
+	startRefuse = "refuse"
+	startNow    = "now"
+)
 
 // LogConfig tunes the server's own messages on standard error.
 type LogConfig struct {
@@ -138,8 +146,8 @@ func DefaultConfig() Config {
 			MaxFuture: 24 * time.Hour, MaxProducers: 16384, StreamWindow: 64,
 		},
 		Memtable:  MemtableConfig{BudgetBytes: 1 << 30, GenerationBytes: 128 << 20, GenerationRecords: 2_000_000, GenerationAge: 10 * time.Second},
-		Parquet:   ParquetConfig{Enabled: true, Compression: "zstd", RowGroupRows: 122_880, SmallTableRows: 8192, Nice: 15},
-		Timescale: TimescaleConfig{Records: true},
+		Parquet:   ParquetConfig{Enabled: true, Compression: "zstd", RowGroupRows: 122_880, SmallTableRows: 8192, Nice: 15, Start: startRefuse},
+		Timescale: TimescaleConfig{Records: true, Start: startRefuse},
 		Metrics:   MetricsConfig{BufferSize: 65536, BatchSize: 5000, FlushInterval: time.Second, Shards: 2},
 		Drain:     DrainConfig{Timeout: 30 * time.Second},
 		Log:       LogConfig{Level: "info", Format: "text"},
@@ -180,6 +188,8 @@ func (c *Config) Validate() error {
 	check(slices.Contains([]string{"zstd", "snappy", "none"}, c.Parquet.Compression), "parquet.compression", "must be zstd, snappy or none")
 	check(c.Parquet.RowGroupRows >= 1, "parquet.row_group_rows", "must be positive")
 	check(c.Parquet.Nice >= 0 && c.Parquet.Nice <= 19, "parquet.nice", "must lie between 0 and 19")
+	check(c.Parquet.Start == startRefuse || c.Parquet.Start == startNow, "parquet.start", "must be refuse or now")
+	check(c.Timescale.Start == startRefuse || c.Timescale.Start == startNow, "timescale.start", "must be refuse or now")
 	check(c.Drain.Timeout > 0, "drain.timeout", "must be positive")
 	var level slog.Level
 	check(level.UnmarshalText([]byte(c.Log.Level)) == nil, "log.level", "%q is none of debug, info, warn and error", c.Log.Level)

@@ -7,6 +7,7 @@ import (
 	ingestionservice "github.com/ingestor-project/ingestor/ingestor/internal/services/ingestion"
 	metricsservice "github.com/ingestor-project/ingestor/ingestor/internal/services/metrics"
 	"github.com/ingestor-project/ingestor/ingestor/internal/storage/memtable"
+	"github.com/ingestor-project/ingestor/ingestor/internal/storage/parquetfile"
 	"github.com/ingestor-project/ingestor/ingestor/internal/storage/timescale"
 )
 
@@ -61,6 +62,17 @@ func (c *Config) timescale() timescale.Config {
 	return timescale.Config{
 		DSN: c.Timescale.DSN.Reveal(), DSNFile: c.Timescale.DSNFile, MaxConnections: int32(max(0, c.Metrics.Shards) + 2),
 	}
+}
+
+// startNow names the sinks that begin where the log begins.
+func (c *Config) startNow() (sinks []string) {
+	if c.Parquet.Start == startNow {
+		sinks = append(sinks, parquetfile.SinkName)
+	}
+	if c.Timescale.Start == startNow {
+		sinks = append(sinks, timescale.SinkName)
+	}
+	return sinks
 }
 
 // sealedBytes is the part of the memory budget for sealed generations. What is left must hold the one that fills, one that has just

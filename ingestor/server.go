@@ -264,7 +264,7 @@ func (s *Server) recover(ctx context.Context) (err error) {
 	config := processor.DefaultConfig()
 	config.MemoryBytes = c.sealedBytes(len(sinks))
 	config.ReplayBytes, config.ReplayRecords = c.replayBytes(), uint64(c.Memtable.GenerationRecords)
-	config.MaxProducers = c.Ingest.MaxProducers
+	config.MaxProducers, config.StartNow = c.Ingest.MaxProducers, c.startNow()
 	s.processor, err = processor.New(config, processor.Dependencies{
 		Log: s.wal, Manifest: s.manifest, Sinks: sinks, Events: s.bus, Logger: s.log, Registerer: s.registry, OnFatal: s.fail,
 	})

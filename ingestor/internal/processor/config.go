@@ -35,6 +35,9 @@ type Config struct {
 	CheckpointInterval time.Duration
 	// MaxProducers bounds the dedupe table: see package dedupe.
 	MaxProducers int
+	// StartNow names the sinks that may begin where the log begins now. Others that lack what the log no longer holds, because they
+	// were added or have lost their data, make Recover refuse.
+	StartNow []string
 }
 
 // DefaultConfig suits a server with a few hundred MiB of memory budget.

@@ -3,8 +3,10 @@ package processor
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/ingestor-project/ingestor/ingestor/internal/dedupe"
+	"github.com/ingestor-project/ingestor/ingestor/internal/storage/memtable"
 	"github.com/ingestor-project/ingestor/ingestor/internal/wal"
 )
 
@@ -108,13 +110,41 @@ func (w *worker) locate(ctx context.Context, end uint64) error {
 	} else {
 		w.known = true
 	}
+	startNow := slices.Contains(w.p.config.StartNow, w.sink.Name())
+	if startNow && w.known {
+		mirrored = 0 // it may have been replaced by an empty one
+	}
 	if err := plausible(stored, mirrored, end); err != nil {
 		return err
 	}
 	if first := w.p.deps.Log.FirstLSN(); stored < end && stored+1 < first {
-		return fmt.Errorf("it has everything up to LSN %d, and the log begins at %d: "+
-			"it was added, or lost its data, after the log had been cut", stored, first)
+		switch {
+		case !startNow:
+			return fatalf("%w: it has everything up to LSN %d, and the log begins at %d, so that %d to %d would be missing. It was added, or "+
+				"lost its data, after the log had been cut. To leave these out and go on, start the server with --%s.start=now",
+				ErrMisplaced, stored, first, stored+1, first-1, w.sink.Name())
+		case !w.known:
+			return fmt.Errorf("it must answer to be started at LSN %d: %w", first, err)
+		}
+		if err := w.skip(stored, first-1); err != nil {
+			return err
+		}
+		stored = first - 1
 	}
 	w.flushed = stored
+	return nil
+}
+
+// skip moves the sink's checkpoint past records that the log no longer holds.
+func (w *worker) skip(stored, last uint64) error {
+	ctx, cancel := context.WithTimeout(context.Background(), w.p.config.FlushTimeout)
+	defer cancel()
+	gap := memtable.NewGap(stored+1, last)
+	defer gap.Release()
+	if err := w.sink.Flush(ctx, gap, stored); err != nil {
+		return fmt.Errorf("leave out LSN %d to %d: %w", stored+1, last, err)
+	}
+	w.p.deps.Logger.Warn("the sink was told to start now: it will never have these records", "sink", w.sink.Name(),
+		"first_lsn", stored+1, "last_lsn", last)
 	return nil
 }

@@ -44,8 +44,11 @@ func NewRecordSink(db *Database, walID [16]byte) *RecordSink {
 	return &RecordSink{db: db, transactions: NewTransactionManager(db), repository: NewRecordRepository(walID), walID: walID}
 }
 
-// Name returns "timescale".
-func (s *RecordSink) Name() string { return "timescale" }
+// SinkName is the sink's name in the manifest.
+const SinkName = "timescale"
+
+// Name returns SinkName.
+func (s *RecordSink) Name() string { return SinkName }
 
 // Flushed returns the log position up to which the database holds everything. The first call claims the checkpoint,
 // which fences off an older owner of the same log. Later calls return a *FencedError once a newer one has done that.
@@ -121,7 +124,7 @@ func (s *RecordSink) Flush(ctx context.Context, g *memtable.Generation, previous
 		return errors.New("timescale: Flush before Flushed has claimed the checkpoint")
 	}
 	if g.IsGap() {
-		return s.transactions.Run(ctx, func(ctx context.Context, tx pgx.Tx) error { return s.move(ctx, tx, previous, g.Last) })
+		return s.flushGap(ctx, previous, g.Last)
 	}
 	defer s.forget()
 	if err := s.locate(g, previous); err != nil {
@@ -135,6 +138,18 @@ func (s *RecordSink) Flush(ctx context.Context, g *memtable.Generation, previous
 		previous, lo = s.batches[hi-1].last, hi
 	}
 	return nil
+}
+
+// flushGap notes in the table gaps that there are no records between previous and last.
+func (s *RecordSink) flushGap(ctx context.Context, previous, last uint64) error {
+	return s.transactions.Run(ctx, func(ctx context.Context, tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `INSERT INTO ingestor.gaps (wal_id, first_lsn, last_lsn) VALUES ($1, $2, $3)`,
+			s.walID, int64(previous+1), int64(last))
+		if err != nil {
+			return fmt.Errorf("timescale: note a gap: %w", err)
+		}
+		return s.move(ctx, tx, previous, last)
+	})
 }
 
 // locate lists the batches above previous in log order. Together they must be exactly the records previous+1 to g.Last.

@@ -74,6 +74,8 @@ func TestGapOfTheLogMovesOnlyTheCheckpoint(t *testing.T) {
 	require.Empty(t, stored(t, db))
 	var conflict *ConflictError
 	require.ErrorAs(t, sink.Flush(t.Context(), memtable.NewGap(1, 9), 0), &conflict)
+	require.Equal(t, 1, count(t, db, "SELECT count(*) FROM ingestor.gaps"), "the conflict left nothing")
+	require.Equal(t, 1, count(t, db, "SELECT count(*) FROM ingestor.gaps WHERE wal_id = $1 AND first_lsn = 1 AND last_lsn = 7", sink.walID))
 	s.next = 8
 	require.NoError(t, sink.Flush(t.Context(), s.generation(t, 3), 7))
 	requireExactly(t, db, s.rows)
