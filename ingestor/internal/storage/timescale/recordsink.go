@@ -21,6 +21,7 @@ type RecordSink struct {
 	walID        [16]byte
 
 	epoch     int64     // of the claimed checkpoint; 0 before it is claimed
+	limit     int       // records of the next transaction; see adapt
 	unsettled unsettled // the last transaction, where its outcome is not known
 	batches   []located
 	chunk     []RecordBatch
@@ -41,7 +42,10 @@ type located struct {
 
 // NewRecordSink returns the sink for the log with the given identity. It does not connect.
 func NewRecordSink(db *Database, walID [16]byte) *RecordSink {
-	return &RecordSink{db: db, transactions: NewTransactionManager(db), repository: NewRecordRepository(walID), walID: walID}
+	return &RecordSink{
+		db: db, transactions: NewTransactionManager(db), repository: NewRecordRepository(walID), walID: walID,
+		limit: db.config.TransactionRecords,
+	}
 }
 
 // SinkName is the sink's name in the manifest.
@@ -114,7 +118,7 @@ func (s *RecordSink) checkpoint(ctx context.Context, q querier) (flushed uint64,
 }
 
 // Flush stores the records of g above previous and moves the checkpoint to g.Last. A generation of more than
-// Config.TransactionRecords records is stored in several transactions, cut between batches, in log order, each with its
+// Config.TransactionRecords records (fewer after a failure) is stored in several transactions, cut between batches, in log order, each with its
 // checkpoint. After an error the checkpoint may therefore lie within g: ask Flushed.
 //
 // The errors: *ConflictError (the checkpoint is not at previous), *FencedError and *InvariantError (both fatal),
@@ -132,7 +136,9 @@ func (s *RecordSink) Flush(ctx context.Context, g *memtable.Generation, previous
 	}
 	for lo := 0; lo < len(s.batches); {
 		hi := s.chunkEnd(lo)
-		if err := s.flushChunk(ctx, s.batches[lo:hi], previous); err != nil {
+		err := s.flushChunk(ctx, s.batches[lo:hi], previous)
+		s.adapt(s.batches[lo:hi], err)
+		if err != nil {
 			return err
 		}
 		previous, lo = s.batches[hi-1].last, hi
@@ -191,11 +197,25 @@ func (s *RecordSink) forget() {
 // chunkEnd returns the end of the transaction that begins with batch lo. It holds at least one batch.
 func (s *RecordSink) chunkEnd(lo int) int {
 	records, hi := s.batches[lo].Records, lo+1
-	for hi < len(s.batches) && records+s.batches[hi].Records <= s.db.config.TransactionRecords {
+	for hi < len(s.batches) && records+s.batches[hi].Records <= s.limit {
 		records += s.batches[hi].Records
 		hi++
 	}
 	return hi
+}
+
+// adapt halves the next transaction after a failure, down to a batch, and doubles it after a success, up to what is configured: a
+// transaction that is too much for the database, for its time limits or its locks, would otherwise be tried for ever.
+func (s *RecordSink) adapt(batches []located, err error) {
+	if err == nil {
+		s.limit = min(2*s.limit, s.db.config.TransactionRecords)
+		return
+	}
+	records := 0
+	for i := range batches {
+		records += batches[i].Records
+	}
+	s.limit = max(1, min(s.limit, records)/2)
 }
 
 // flushChunk stores one transaction's batches. The checkpoint row is moved last: until then another server can claim

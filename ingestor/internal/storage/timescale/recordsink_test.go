@@ -123,6 +123,33 @@ func TestLongGenerationIsSplitAtBatches(t *testing.T) {
 	}
 }
 
+func TestTransactionsShrinkUntilTheDatabaseCanTakeThem(t *testing.T) {
+	db := prepared(t)
+	s := newStory(t)
+	sink, _ := claimed(t, db)
+	const most = 60 // records of a transaction; a batch has up to 20
+	execute(t, db, fmt.Sprintf(`
+		CREATE FUNCTION count_rows() RETURNS trigger LANGUAGE plpgsql AS $$
+		DECLARE n int := coalesce(nullif(current_setting('test.rows', true), ''), '0')::int + 1;
+		BEGIN
+			PERFORM set_config('test.rows', n::text, true);
+			IF n > %d THEN RAISE EXCEPTION 'out of shared memory' USING ERRCODE = 'out_of_memory'; END IF;
+			RETURN NEW;
+		END $$;
+		CREATE TRIGGER count_rows BEFORE INSERT ON ingestor.records FOR EACH ROW EXECUTE FUNCTION count_rows()`, most))
+	g := s.generation(t, 100)
+	flushed, attempts := uint64(0), 0
+	for flushed < g.Last {
+		_ = sink.Flush(t.Context(), g, flushed) // as the processor does: ask, and try again
+		var err error
+		flushed, err = sink.Flushed(t.Context())
+		require.NoError(t, err)
+		attempts++
+		require.Less(t, attempts, 200)
+	}
+	requireExactly(t, db, s.rows)
+}
+
 func TestPartOfASplitGenerationStaysWhenTheRestFails(t *testing.T) {
 	db := open(t, Config{DSN: pgtest.Database(t), TransactionRecords: 1})
 	s := newStory(t)
