@@ -61,8 +61,8 @@ type replayer struct {
 	maxRecords uint64
 }
 
-// read returns the records from first on, up to last at most, as many whole batches as the pool and maxRecords allow,
-// with one reference. Where the log has no records at first it returns the gap up to the next one.
+// read returns the records from first on, up to last at most, as many whole batches as the pool and maxRecords allow, but
+// at least one, with one reference. Where the log has no records at first it returns the gap up to the next one.
 //
 // That a record is missing is for the log to judge, and it refuses what it cannot explain. A gap in what it replays is one that
 // its segments declare: positions that were never given out, or that `wal repair` has reported as lost.
@@ -83,15 +83,18 @@ func (r *replayer) read(ctx context.Context, first, last uint64) (*memtable.Gene
 		case w.First > next:
 			return errEnough
 		}
-		if err := f.parse(&w); err != nil {
+		err := f.parse(&w)
+		if err != nil {
 			return err
 		}
 		buf, ok := r.pool.TryGet(len(f.raw))
-		if !ok && set.Empty() {
-			return fatalf("batch of %d bytes does not fit into the replay memory of %d", len(f.raw), r.pool.BudgetBytes())
-		}
-		if !ok {
+		if !ok && !set.Empty() {
 			return errEnough
+		}
+		if !ok { // written when a batch could be larger than the memory is now: it is read alone
+			if buf, err = slab.New(2*int64(len(f.raw)), nil).Get(ctx, len(f.raw)); err != nil {
+				return err
+			}
 		}
 		copy(buf.Bytes(), f.raw)
 		set.Insert(f.tenant, f.header.Endpoint, memtable.Batch{

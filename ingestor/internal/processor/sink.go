@@ -17,7 +17,7 @@ type Sink interface {
 	// durable. g.First is always previous+1. Where the stored checkpoint is not previous it must change nothing and return
 	// an error: the outcome of an earlier attempt was not known, and the processor asks Flushed before it goes on.
 	//
-	// g may be a gap: then there is nothing to store, and only the checkpoint moves.
+	// g's tables are sorted. g may be a gap: then there is nothing to store, and only the checkpoint moves.
 	//
 	// g is the processor's; the sink must not keep anything of it after it returns.
 	//

@@ -94,6 +94,7 @@ func (w *worker) step(ctx context.Context) (worked bool, err error) {
 		return false, err
 	}
 	defer g.Release()
+	g.Sort()
 	first, last, records := g.First, g.Last, g.Records()
 	started := time.Now()
 	flushContext, cancel := context.WithTimeout(ctx, w.p.config.FlushTimeout)

@@ -1,7 +1,10 @@
 package memtable
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/ingestor-project/ingestor/ingestor/internal/dedupe"
@@ -36,7 +39,7 @@ type Table struct {
 // tables. It is safe for concurrent reading while retained.
 type Generation struct {
 	First, Last uint64
-	// Tables are sorted by tenant, then endpoint.
+	// Tables are sorted by tenant, then endpoint, once Sort was called, and must not be read before.
 	Tables []*Table
 	// Stamps identify the batches that came from idempotent producers, in log order.
 	Stamps  []dedupe.Stamp
@@ -44,6 +47,7 @@ type Generation struct {
 	// Bytes is what the generation holds of the slab pool's budget.
 	Bytes int64
 
+	sorting    sync.Once
 	references atomic.Int32
 	parent     *Generation // owner of the buffers, for a view
 }
@@ -67,6 +71,15 @@ func (g *Generation) Records() uint64 {
 	return g.Last - g.First + 1
 }
 
+// Sort sorts the tables, the first time that it is called.
+func (g *Generation) Sort() {
+	g.sorting.Do(func() {
+		slices.SortFunc(g.Tables, func(a, b *Table) int {
+			return cmp.Or(cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.Endpoint, b.Endpoint))
+		})
+	})
+}
+
 // Above returns the part of g that lies above lsn, with one reference, the caller's. It shares g's buffers and keeps
 // them alive. It returns nil where nothing lies above. No batch may lie on both sides of lsn: checkpoints stand
 // between batches; an error says that one does. REQUIRES: as for Retain.
@@ -74,6 +87,7 @@ func (g *Generation) Above(lsn uint64) (*Generation, error) {
 	if lsn >= g.Last {
 		return nil, nil
 	}
+	g.Sort()
 	view := &Generation{First: max(g.First, lsn+1), Last: g.Last, parent: g}
 	for _, table := range g.Tables {
 		part := &Table{Tenant: table.Tenant, Endpoint: table.Endpoint}

@@ -1,9 +1,7 @@
 package memtable
 
 import (
-	"cmp"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/ingestor-project/ingestor/ingestor/internal/dedupe"
@@ -102,7 +100,8 @@ func (s *Set) table(tenant string, endpoint []byte) *Table {
 	return table
 }
 
-// Seal returns the content as a generation with one reference, the caller's, and empties the set. REQUIRES: not Empty.
+// Seal returns the content as a generation with one reference, the caller's, and empties the set. The tables are not sorted yet:
+// with thousands of them that takes longer than a commit, and belongs on the goroutine that flushes. REQUIRES: not Empty.
 func (s *Set) Seal() *Generation {
 	if s.Empty() {
 		panic("memtable: seal of an empty set")
@@ -120,9 +119,6 @@ func (s *Set) Seal() *Generation {
 			g.Tables = append(g.Tables, table)
 		}
 	}
-	slices.SortFunc(g.Tables, func(a, b *Table) int {
-		return cmp.Or(cmp.Compare(a.Tenant, b.Tenant), cmp.Compare(a.Endpoint, b.Endpoint))
-	})
 	*s = Set{tables: make(map[string]map[string]*Table, len(s.tables))}
 	return g
 }
