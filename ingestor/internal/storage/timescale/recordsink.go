@@ -21,7 +21,7 @@ type RecordSink struct {
 	walID        [16]byte
 
 	epoch     int64     // of the claimed checkpoint; 0 before it is claimed
-	limit     int       // records of the next transaction; see adapt
+	limit     int       // records of the next transaction, 0 for as configured; see adapt
 	unsettled unsettled // the last transaction, where its outcome is not known
 	batches   []located
 	chunk     []RecordBatch
@@ -42,10 +42,7 @@ type located struct {
 
 // NewRecordSink returns the sink for the log with the given identity. It does not connect.
 func NewRecordSink(db *Database, walID [16]byte) *RecordSink {
-	return &RecordSink{
-		db: db, transactions: NewTransactionManager(db), repository: NewRecordRepository(walID), walID: walID,
-		limit: db.config.TransactionRecords,
-	}
+	return &RecordSink{db: db, transactions: NewTransactionManager(db), repository: NewRecordRepository(walID), walID: walID}
 }
 
 // SinkName is the sink's name in the manifest.
@@ -118,8 +115,8 @@ func (s *RecordSink) checkpoint(ctx context.Context, q querier) (flushed uint64,
 }
 
 // Flush stores the records of g above previous and moves the checkpoint to g.Last. A generation of more than
-// Config.TransactionRecords records (fewer after a failure) is stored in several transactions, cut between batches, in log order, each with its
-// checkpoint. After an error the checkpoint may therefore lie within g: ask Flushed.
+// Config.TransactionRecords records (fewer after a failure) is stored in several transactions, cut between batches, in
+// log order, each with its checkpoint. After an error the checkpoint may therefore lie within g: ask Flushed.
 //
 // The errors: *ConflictError (the checkpoint is not at previous), *FencedError and *InvariantError (both fatal),
 // *CommitUnknownError; any other one is the database's, and trying again may help.
@@ -196,8 +193,12 @@ func (s *RecordSink) forget() {
 
 // chunkEnd returns the end of the transaction that begins with batch lo. It holds at least one batch.
 func (s *RecordSink) chunkEnd(lo int) int {
+	limit := s.db.config.TransactionRecords
+	if s.limit != 0 {
+		limit = s.limit
+	}
 	records, hi := s.batches[lo].Records, lo+1
-	for hi < len(s.batches) && records+s.batches[hi].Records <= s.limit {
+	for hi < len(s.batches) && records+s.batches[hi].Records <= limit {
 		records += s.batches[hi].Records
 		hi++
 	}
@@ -208,14 +209,16 @@ func (s *RecordSink) chunkEnd(lo int) int {
 // transaction that is too much for the database, for its time limits or its locks, would otherwise be tried for ever.
 func (s *RecordSink) adapt(batches []located, err error) {
 	if err == nil {
-		s.limit = min(2*s.limit, s.db.config.TransactionRecords)
+		if s.limit *= 2; s.limit >= s.db.config.TransactionRecords {
+			s.limit = 0
+		}
 		return
 	}
 	records := 0
 	for i := range batches {
 		records += batches[i].Records
 	}
-	s.limit = max(1, min(s.limit, records)/2)
+	s.limit = max(1, records/2)
 }
 
 // flushChunk stores one transaction's batches. The checkpoint row is moved last: until then another server can claim
