@@ -1,10 +1,12 @@
 package processor
 
 import (
+	"context"
 	"errors"
 	"math/rand/v2"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -13,7 +15,9 @@ import (
 
 	"github.com/ingestor-project/ingestor/ingestor/internal/refusal"
 	"github.com/ingestor-project/ingestor/ingestor/internal/services/ingestion"
+	"github.com/ingestor-project/ingestor/ingestor/internal/storage/manifest"
 	"github.com/ingestor-project/ingestor/ingestor/internal/vfs/crashfs"
+	"github.com/ingestor-project/ingestor/ingestor/internal/wal"
 )
 
 var errCrashed = errors.New("the machine has crashed")
@@ -234,5 +238,47 @@ func liveAndDie(t *testing.T, rng *rand.Rand) {
 				require.Less(t, before.last, b.first, "order of producer %d at %d", id.producer, id.sequence)
 			}
 		}
+	}
+}
+
+// The log is cut only after what replaces it is durable: whatever a power cut at the moment of a cut leaves, the log joins on to the
+// dedupe snapshot and the low watermark in force.
+func TestTheLogIsCutLast(t *testing.T) {
+	fsys := crashfs.New()
+	w, err := open(fsys, testSettings(), &fakeSink{lock: &sync.Mutex{}, database: newDatabase("one")})
+	require.NoError(t, err)
+	rng := rand.New(rand.NewPCG(1, 0))
+	var after []*crashfs.FS
+	var mu sync.Mutex
+	fsys.Before(func(op crashfs.Op) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if strings.HasSuffix(op.Name, ".wal") && (op.Kind == crashfs.Rename || op.Kind == crashfs.Remove) {
+			after = append(after, fsys.Crash(rng))
+		}
+		return nil
+	})
+	cuts := func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(after)
+	}
+	for sequence := uint64(1); cuts() < 20; sequence++ {
+		w.commit(t, encode(batchID{1, sequence}, 1, 100), ingestion.WALSynced)
+		w.settle(t)
+	}
+	w.drain(t)
+	for _, found := range after {
+		state, err := manifest.Read(found, "manifest")
+		require.NoError(t, err)
+		log, err := wal.Open(context.Background(), wal.Options{
+			Dir: "wal", FS: found, SegmentSizeBytes: 64 << 10, MaxGroupBytes: 32 << 10, DirectIO: wal.DirectOff,
+		})
+		require.NoError(t, err)
+		oldest := log.FirstLSN()
+		require.NoError(t, log.Close())
+		require.NotNil(t, state.Dedupe)
+		require.LessOrEqual(t, oldest, state.Dedupe.LSN+1)
+		require.LessOrEqual(t, oldest, state.LowWatermark+1)
 	}
 }
