@@ -65,7 +65,7 @@ func (s *Server) shutDown(ctx context.Context, flush bool) error {
 	closeIf(s.wal != nil, func() error { return s.wal.Close() })
 	closeIf(s.manifest != nil, func() error { return s.manifest.Close() })
 	closeIf(s.auth != nil, func() error { s.auth.Close(); return nil })
-	closeIf(s.admin != nil, func() error { return s.admin.Close(ctx) })
+	closeIf(s.admin != nil, func() error { return s.stopAdmin(ctx) })
 	closeIf(s.unlock != nil, func() error { return s.unlock() })
 	return errors.Join(errs...)
 }
@@ -105,6 +105,16 @@ func (s *Server) stopProcessor(ctx context.Context, flush bool) error {
 		}
 	}
 	return s.processor.Close()
+}
+
+// stopAdmin ends the admin port. A request that is cut off, such as a profile, does not make the stop disorderly.
+func (s *Server) stopAdmin(ctx context.Context) error {
+	err := s.admin.Close(ctx)
+	if err != nil && ctx.Err() != nil {
+		s.log.Warn("a request to the admin port was cut off", "error", err)
+		return nil
+	}
+	return err
 }
 
 // stopMetrics has the buffered metrics written, and closes the channel that it returns when that is done or ctx has ended. They are in

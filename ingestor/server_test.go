@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -185,6 +186,20 @@ func TestHealthReadinessAndMetrics(t *testing.T) {
 		require.NoError(t, response.Body.Close())
 		require.Equal(t, http.StatusOK, response.StatusCode, path)
 	}
+	r.drain()
+}
+
+func TestARequestToTheAdminPortDoesNotMakeAStopDisorderly(t *testing.T) {
+	config, secrets := testConfig(t)
+	config.Drain.Timeout = time.Nanosecond
+	r := start(t, config, secrets)
+	conn, err := net.Dial("tcp", r.AdminAddress())
+	require.NoError(t, err)
+	defer conn.Close()
+	_, err = fmt.Fprint(conn, "GET /debug/pprof/trace?seconds=60 HTTP/1.1\r\nHost: admin\r\n\r\n")
+	require.NoError(t, err)
+	_, err = conn.Read(make([]byte, 1)) // it is under way
+	require.NoError(t, err)
 	r.drain()
 }
 
