@@ -24,8 +24,11 @@ type Config struct {
 	// slab budget and belongs to each worker. ReplayBytes must hold the largest batch.
 	ReplayBytes   int64
 	ReplayRecords uint64
-	// FlushTimeout ends an attempt of a sink that does not answer.
+	// FlushTimeout ends a flush of a sink that does not answer. A flush begins anew after it, so it must hold what the largest
+	// generation takes on a machine where others leave the sink little CPU.
 	FlushTimeout time.Duration
+	// AskTimeout ends the wait of a running worker for a sink's checkpoint.
+	AskTimeout time.Duration
 	// StartTimeout bounds the wait for the sinks' checkpoints at start-up.
 	StartTimeout time.Duration
 	// RetryMin and RetryMax bound the pause after a failed attempt. It doubles from failure to failure, less a random
@@ -46,7 +49,8 @@ func DefaultConfig() Config {
 		MemoryBytes:        192 << 20,
 		ReplayBytes:        64 << 20,
 		ReplayRecords:      1 << 20,
-		FlushTimeout:       2 * time.Minute,
+		FlushTimeout:       15 * time.Minute,
+		AskTimeout:         2 * time.Minute,
 		StartTimeout:       5 * time.Second,
 		RetryMin:           100 * time.Millisecond,
 		RetryMax:           15 * time.Second,
@@ -61,9 +65,9 @@ func (c Config) Validate() error {
 	case c.MemoryBytes < 0 || c.ReplayBytes <= 0 || c.ReplayRecords == 0 || c.MaxProducers <= 0:
 		return fmt.Errorf("processor bounds must be positive: memory %d, replay %d bytes and %d records, %d producers",
 			c.MemoryBytes, c.ReplayBytes, c.ReplayRecords, c.MaxProducers)
-	case c.FlushTimeout <= 0 || c.StartTimeout <= 0 || c.CheckpointInterval <= 0:
-		return fmt.Errorf("processor times must be positive: flush timeout %s, start timeout %s, checkpoint interval %s",
-			c.FlushTimeout, c.StartTimeout, c.CheckpointInterval)
+	case c.FlushTimeout <= 0 || c.AskTimeout <= 0 || c.StartTimeout <= 0 || c.CheckpointInterval <= 0:
+		return fmt.Errorf("processor times must be positive: timeouts of %s to flush, %s to ask, %s to start, checkpoint interval %s",
+			c.FlushTimeout, c.AskTimeout, c.StartTimeout, c.CheckpointInterval)
 	case c.RetryMin <= 0 || c.RetryMax < c.RetryMin:
 		return fmt.Errorf("processor retry pause from %s to %s", c.RetryMin, c.RetryMax)
 	}

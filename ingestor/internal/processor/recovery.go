@@ -137,7 +137,7 @@ func (w *worker) locate(ctx context.Context, end uint64) error {
 
 // skip moves the sink's checkpoint past records that the log no longer holds.
 func (w *worker) skip(stored, last uint64) error {
-	ctx, cancel := context.WithTimeout(context.Background(), w.p.config.FlushTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), w.p.config.AskTimeout)
 	defer cancel()
 	gap := memtable.NewGap(stored+1, last)
 	defer gap.Release()

@@ -113,7 +113,7 @@ func (w *worker) ask(ctx context.Context) error {
 	if w.known {
 		return nil
 	}
-	askContext, cancel := context.WithTimeout(ctx, w.p.config.FlushTimeout)
+	askContext, cancel := context.WithTimeout(ctx, w.p.config.AskTimeout)
 	defer cancel()
 	stored, err := w.sink.Flushed(askContext)
 	if err != nil {

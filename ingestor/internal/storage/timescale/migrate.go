@@ -30,7 +30,9 @@ func (db *Database) migrate(ctx context.Context) (err error) {
 		return err
 	}
 	defer func() {
-		_, unlockErr := conn.Exec(context.WithoutCancel(ctx), "SELECT pg_advisory_unlock($1)", int64(migrationLock))
+		unlock, cancel := context.WithTimeout(context.WithoutCancel(ctx), db.config.StatementTimeout)
+		defer cancel()
+		_, unlockErr := conn.Exec(unlock, "SELECT pg_advisory_unlock($1)", int64(migrationLock))
 		err = errors.Join(err, unlockErr)
 	}()
 	if err := db.installExtension(ctx, conn); err != nil {
