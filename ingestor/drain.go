@@ -70,7 +70,8 @@ func (s *Server) shutDown(ctx context.Context, flush bool) error {
 	return errors.Join(errs...)
 }
 
-// sealInterval is how often memtables are sealed while clients wait for COMMITTED answers during a stop.
+// sealInterval is how often memtables are sealed during a stop: clients may wait for COMMITTED answers, and those that do not let go
+// must not cost the memtables their flush.
 const sealInterval = 50 * time.Millisecond
 
 // stopServing lets calls under way end before ctx does. Batches at level COMMITTED are answered when the sinks have them, so the

@@ -7,9 +7,11 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/status"
 
 	ingestionapi "github.com/ingestor-project/ingestor/ingestor/internal/api/ingestion"
 	metricsapi "github.com/ingestor-project/ingestor/ingestor/internal/api/metrics"
@@ -33,7 +35,7 @@ const (
 // grpcServer serves both APIs and grpc.health.v1. Its goroutine ends with stop.
 type grpcServer struct {
 	server   *grpc.Server
-	health   *health.Server
+	health   *healthServer
 	listener net.Listener
 	done     chan struct{}
 }
@@ -56,7 +58,7 @@ func startGRPC(address string, a *auth.Authenticator, ingestion *ingestionapi.AP
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: keepaliveIdle, Timeout: keepaliveTimeout}),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveMinInterval, PermitWithoutStream: true}),
 	)
-	g := &grpcServer{server: grpc.NewServer(options...), health: health.NewServer(), listener: listener, done: make(chan struct{})}
+	g := &grpcServer{server: grpc.NewServer(options...), health: newHealthServer(), listener: listener, done: make(chan struct{})}
 	ingestion.Register(g.server)
 	metrics.Register(g.server)
 	healthpb.RegisterHealthServer(g.server, g.health)
@@ -70,9 +72,43 @@ func startGRPC(address string, a *auth.Authenticator, ingestion *ingestionapi.AP
 
 func (g *grpcServer) address() string { return g.listener.Addr().String() }
 
+// healthServer is gRPC's own, whose watches would hold up a graceful stop for as long as their clients like.
+type healthServer struct {
+	*health.Server
+	stopping context.Context //nolint:containedctx // it ends with the server, not with a call
+	stop     context.CancelFunc
+}
+
+func newHealthServer() *healthServer {
+	h := &healthServer{Server: health.NewServer()}
+	h.stopping, h.stop = context.WithCancel(context.Background())
+	return h
+}
+
+// Watch reports every change until the client leaves or the server stops.
+func (h *healthServer) Watch(request *healthpb.HealthCheckRequest, stream healthpb.Health_WatchServer) error {
+	ctx, cancel := context.WithCancel(stream.Context())
+	defer cancel()
+	defer context.AfterFunc(h.stopping, cancel)()
+	err := h.Server.Watch(request, &watch{stream, ctx})
+	if h.stopping.Err() != nil {
+		return status.Error(codes.Unavailable, "the server is shutting down")
+	}
+	return err
+}
+
+// watch is a Watch call with a context of ours.
+type watch struct {
+	healthpb.Health_WatchServer
+	ctx context.Context //nolint:containedctx // as in every gRPC stream
+}
+
+func (w *watch) Context() context.Context { return w.ctx }
+
 // stop refuses new calls and waits for those under way; when ctx ends it cuts them off.
 func (g *grpcServer) stop(ctx context.Context) {
 	g.health.Shutdown()
+	g.health.stop()
 	cut := context.AfterFunc(ctx, g.server.Stop)
 	g.server.GracefulStop()
 	cut()

@@ -3,6 +3,7 @@ package ingestor_test
 import (
 	"context"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -187,6 +188,48 @@ func TestHealthReadinessAndMetrics(t *testing.T) {
 		require.Equal(t, http.StatusOK, response.StatusCode, path)
 	}
 	r.drain()
+}
+
+func TestAHealthWatchDoesNotHoldUpAStop(t *testing.T) {
+	config, secrets := testConfig(t)
+	config.Drain.Timeout = time.Hour
+	r := start(t, config, secrets)
+	watch, err := healthpb.NewHealthClient(r.conn).Watch(t.Context(), &healthpb.HealthCheckRequest{})
+	require.NoError(t, err)
+	_, err = watch.Recv()
+	require.NoError(t, err)
+	r.drain()
+}
+
+// A client that reads no answers cannot be waited for.
+func TestAClientThatDoesNotLetGoDoesNotCostTheFlush(t *testing.T) {
+	config, secrets := testConfig(t)
+	config.Drain.Timeout = 2 * time.Second
+	r := start(t, config, secrets)
+	_, err := r.client().WriteBatch(r.ctx(), batchOf("orders", 0, 10))
+	require.NoError(t, err)
+	// Half of a request is sent, and the rest never comes: the call stays under way.
+	body, pipe := io.Pipe()
+	defer pipe.Close()
+	transport := &http.Transport{Protocols: new(http.Protocols)}
+	transport.Protocols.SetUnencryptedHTTP2(true)
+	defer transport.CloseIdleConnections()
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+r.GRPCAddress()+"/storage.IngestionService/WriteBatch", body)
+	require.NoError(t, err)
+	request.Header = http.Header{"Content-Type": {"application/grpc"}, "Te": {"trailers"}, "Authorization": {"Bearer " + r.key}}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if response, err := transport.RoundTrip(request); err == nil {
+			_ = response.Body.Close()
+		}
+	}()
+	_, err = pipe.Write([]byte{0, 0, 0, 1, 0})
+	require.NoError(t, err)
+	r.drain()
+	require.NoError(t, pipe.Close())
+	<-ended
+	require.Len(t, parquetFiles(t, config), 1)
 }
 
 func TestARequestToTheAdminPortDoesNotMakeAStopDisorderly(t *testing.T) {
