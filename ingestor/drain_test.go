@@ -2,6 +2,7 @@ package ingestor_test
 
 import (
 	"context"
+	"log/slog"
 	"testing"
 	"time"
 
@@ -70,4 +71,38 @@ func TestMaxFutureHoldsForMetrics(t *testing.T) {
 	require.NoError(t, r.logMetric(time.Now().Add(2*time.Hour)))
 	require.Equal(t, codes.InvalidArgument, status.Code(r.logMetric(time.Now().Add(4*time.Hour))))
 	r.drain()
+}
+
+func TestADatabaseThatIsAddedLateStartsOnlyWhenTold(t *testing.T) {
+	cfg, secrets, conn := withDatabase(t)
+	cfg.WAL.SegmentBytes, cfg.WAL.MaxGroupBytes = 1<<20, 512<<10
+	cfg.Ingest.MaxBatchBytes, cfg.Ingest.MaxRecordBytes = 256<<10, 256<<10
+	alone := cfg
+	alone.Timescale.DSN = ""
+	r := start(t, alone, secrets)
+	for range 20 {
+		batch := batchOf("orders", storagepb.AckLevel_ACK_LEVEL_WAL_SYNCED, 1)
+		batch.Records[0].Payload = make([]byte, 200<<10)
+		_, err := r.client().WriteBatch(r.ctx(), batch)
+		require.NoError(t, err)
+	}
+	r.drain()
+
+	_, err := ingestor.New(t.Context(), cfg, "test", slog.New(slog.DiscardHandler))
+	require.ErrorIs(t, err, ingestor.ErrSink)
+	require.ErrorContains(t, err, "--timescale.start=now")
+
+	cfg.Timescale.Start = "now"
+	r = start(t, cfg, secrets)
+	_, err = r.client().WriteBatch(r.ctx(), batchOf("orders", storagepb.AckLevel_ACK_LEVEL_COMMITTED, 1))
+	require.NoError(t, err)
+	r.drain()
+	var first, gapEnd, records int64
+	require.NoError(t, conn.QueryRow(t.Context(), "SELECT first_lsn, last_lsn FROM ingestor.gaps").Scan(&first, &gapEnd))
+	require.EqualValues(t, 1, first)
+	require.NoError(t, conn.QueryRow(t.Context(), "SELECT count(*) FROM ingestor.records").Scan(&records))
+	require.Equal(t, 21-gapEnd, records, "all that the log had, and the new one")
+
+	cfg.Timescale.Start = "refuse"
+	start(t, cfg, secrets).drain()
 }
