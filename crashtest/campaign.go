@@ -37,13 +37,13 @@ type Campaign struct {
 // tenants send; each load uses them all.
 var tenants = []string{"alpha", "beta"}
 
-// smallServer makes everything that happens at a size happen often: segments end, generations are sealed, and the log is cut many
-// times in a second.
+// smallServer makes everything that happens at a size happen often: segments end and generations are sealed many times in a second. A
+// generation is larger than a segment, so that the log mostly has segments that are needed and not the newest.
 func smallServer() map[string]any {
 	return map[string]any{
 		"wal":      map[string]any{"segment_bytes": "1MiB", "max_group_bytes": "512KiB", "spare_segments": 2},
 		"ingest":   map[string]any{"max_batch_bytes": "256KiB", "max_record_bytes": "64KiB", "queue_bytes": "1MiB"},
-		"memtable": map[string]any{"generation_bytes": "1MiB", "generation_age": "200ms", "budget_bytes": "16MiB"},
+		"memtable": map[string]any{"generation_bytes": "4MiB", "generation_age": "500ms", "budget_bytes": "32MiB"},
 		"parquet":  map[string]any{"small_table_rows": 500},
 		"log":      map[string]any{"format": "json"},
 	}
@@ -182,7 +182,12 @@ func (c *Campaign) LoadFor(ctx context.Context, d time.Duration) (ackedBatches u
 
 // Report compares what is in the Parquet files with the ledgers.
 func (c *Campaign) Report(ctx context.Context) (*verify.Report, error) {
-	return verify.Parquet(ctx, c.server.DataDir(), c.ledgers...)
+	return c.ReportOn(ctx, c.server.DataDir())
+}
+
+// ReportOn is Report on a copy of the data directory.
+func (c *Campaign) ReportOn(ctx context.Context, dataDir string) (*verify.Report, error) {
+	return verify.Parquet(ctx, dataDir, c.ledgers...)
 }
 
 // crashAndRestart ends the process and starts it again. Every fourth time it is killed once more before it is ready, while

@@ -30,9 +30,24 @@ func (c *Campaign) Kill() (serverproc.ExitStatus, error) { return c.server.Kill(
 // Restart starts a drained or killed server again.
 func (c *Campaign) Restart(ctx context.Context) error { return c.server.Restart(ctx) }
 
-// KillAtRandom lets the server work for a random time of up to 200 ms and kills it.
+// A short life is hit while it still replays and catches up. A long one has made checkpoints and cut the log, which happens once a
+// second.
+const (
+	shortLife = 200 * time.Millisecond
+	longLife  = 900 * time.Millisecond // and up to as much again
+)
+
+// lifetime is how long the server works until its end: mostly short, every sixth time long.
+func (c *Campaign) lifetime() time.Duration {
+	if c.Rng.IntN(6) == 0 {
+		return longLife + time.Duration(c.Rng.Int64N(int64(longLife)))
+	}
+	return time.Duration(c.Rng.Int64N(int64(shortLife)))
+}
+
+// KillAtRandom lets the server work for a random time and kills it.
 func (c *Campaign) KillAtRandom() error {
-	if err := c.workFor(time.Duration(c.Rng.Int64N(int64(200 * time.Millisecond)))); err != nil {
+	if err := c.workFor(c.lifetime()); err != nil {
 		return err
 	}
 	status, err := c.server.Kill()
@@ -92,6 +107,39 @@ func (c *Campaign) KillAtFdatasync() error {
 		return fmt.Errorf("no thread made %d calls of fdatasync: %w", n, err)
 	}
 	return killed(status, c.server)
+}
+
+// exitPoisoned is the server's exit code after a failed write or sync.
+const exitPoisoned = 4
+
+// FailFdatasync restarts the server under strace, which lets a thread's N-th fdatasync fail with EIO, once. A second call would succeed
+// and prove nothing: the server must not make it, but end.
+func (c *Campaign) FailFdatasync() error {
+	status, err := c.server.Kill()
+	if err == nil {
+		err = killed(status, c.server)
+	}
+	if err != nil {
+		return err
+	}
+	// The threads of a start-up make fewer calls than this.
+	n := 40 + c.Rng.IntN(60)
+	c.server.SetWrap([]string{"strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync",
+		"-e", fmt.Sprintf("inject=fdatasync:error=EIO:when=%d", n)})
+	defer c.server.SetWrap(nil)
+	ctx, cancel := context.WithTimeout(context.Background(), fdatasyncTimeout)
+	defer cancel()
+	if err := c.server.Restart(ctx); err != nil {
+		return err
+	}
+	status, err = c.server.Wait(ctx)
+	if err != nil {
+		return errors.Join(fmt.Errorf("fdatasync number %d of a thread failed and the server goes on: %w", n, err), c.server.Close())
+	}
+	if status.Code != exitPoisoned {
+		return fmt.Errorf("after a failed fdatasync the server ended with %v\n%s", status, c.server.LogTail())
+	}
+	return nil
 }
 
 // DataDir is the server's data directory.

@@ -99,15 +99,26 @@ func TestSigkillAtRandomMoments(t *testing.T) {
 	runRounds(t, c, *killsFlag*7/10, c.KillAtRandom)
 }
 
-func TestSigkillAtTheNthFdatasync(t *testing.T) {
+func requireStrace(t *testing.T) {
+	t.Helper()
 	if _, err := exec.LookPath("strace"); err != nil {
 		if os.Getenv("CI") == "true" {
 			t.Fatal("strace is missing")
 		}
 		t.Skip("strace is not installed")
 	}
+}
+
+func TestSigkillAtTheNthFdatasync(t *testing.T) {
+	requireStrace(t)
 	c := startCampaign(t, serverproc.Options{}, "")
 	runRounds(t, c, *killsFlag*2/10, c.KillAtFdatasync)
+}
+
+func TestAFailedFdatasyncEndsTheServer(t *testing.T) {
+	requireStrace(t)
+	c := startCampaign(t, serverproc.Options{}, "")
+	runRounds(t, c, max(1, *killsFlag/20), c.FailFdatasync)
 }
 
 func TestSigkillWithADatabaseAsSecondSink(t *testing.T) {

@@ -16,8 +16,9 @@ type Power struct {
 	Disk *powercut.Disk
 	// Dir is where the disk is mounted.
 	Dir string
-	// RecoveryCuts counts the cuts that hit a server that was not ready yet.
-	RecoveryCuts int
+	// RecoveryCuts counts the cuts that hit a server that was not ready yet, Kills the deaths of the process alone shortly before
+	// a cut.
+	RecoveryCuts, Kills int
 
 	mounted *powercut.Mounted
 }
@@ -37,12 +38,42 @@ func (p *Power) mount() (err error) {
 func (p *Power) Close() error { return p.mounted.Unmount() }
 
 // patience bounds the wait for a chosen operation; when it does not come the power goes anyway.
-const patience = 2 * time.Second
+const patience = 500 * time.Millisecond
 
-// Cut takes the power away at an operation chosen at random, and decides what is left on the disk. Every third time the power
-// goes once more while the server recovers from that.
+// Cut takes the power away at an operation chosen at random, and decides what is left on the disk. Every third time only the process
+// dies at first, and another one has worked with what it found in memory, never synced, when the power goes. Every third time the
+// power goes once more while the server recovers.
 func (p *Power) Cut(c *Campaign) error {
-	p.Disk.CutAt(p.choose(c, 400))
+	if c.Rng.IntN(3) == 0 {
+		if err := p.killBeforeCut(c); err != nil {
+			return err
+		}
+	}
+	if err := c.workFor(c.lifetime()); err != nil {
+		return err
+	}
+	if err := p.stopAt(c, p.choose(c, 400)); err != nil {
+		return err
+	}
+	if err := p.powerOn(c); err != nil || c.Rng.IntN(3) > 0 {
+		return err
+	}
+	return p.cutRecovery(c)
+}
+
+// killBeforeCut ends the process as it enters a sync, and starts another one, on a machine that keeps its power.
+func (p *Power) killBeforeCut(c *Campaign) error {
+	if err := p.stopAt(c, powercut.CutPoint{Op: powercut.Sync, N: 1 + c.Rng.IntN(20)}); err != nil {
+		return err
+	}
+	p.Disk.Resume()
+	p.Kills++
+	return c.server.Restart(context.Background())
+}
+
+// stopAt holds the disk at an operation and kills the process.
+func (p *Power) stopAt(c *Campaign, point powercut.CutPoint) error {
+	p.Disk.CutAt(point)
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {
@@ -60,13 +91,7 @@ func (p *Power) Cut(c *Campaign) error {
 	if err == nil {
 		err = killed(status, c.server)
 	}
-	if err == nil {
-		err = p.powerOn(c)
-	}
-	if err != nil || c.Rng.IntN(3) > 0 {
-		return err
-	}
-	return p.cutRecovery(c)
+	return err
 }
 
 // cutRecovery starts the server and takes the power away during its start-up. The server then sees errors from every operation;
@@ -112,15 +137,14 @@ func (p *Power) powerOn(c *Campaign) error {
 	return p.mount()
 }
 
-// choose picks the operation at which the power goes: any of the next ones, or the next few of the rarer kinds.
+// choose picks the operation at which the power goes: any of the next ones, or, mostly, the next few of one kind.
 func (p *Power) choose(c *Campaign, within int) powercut.CutPoint {
 	point := powercut.CutPoint{After: c.Rng.IntN(2) == 0}
 	kinds := []powercut.Op{powercut.Write, powercut.Sync, powercut.SyncDir, powercut.Create, powercut.Rename, powercut.Remove, powercut.Resize}
-	pick := c.Rng.IntN(2 * len(kinds))
-	if pick >= len(kinds) {
+	if c.Rng.IntN(4) == 0 {
 		point.AnyOp, point.N = true, 1+c.Rng.IntN(within)
 		return point
 	}
-	point.Op, point.N = kinds[pick], 1+c.Rng.IntN(6)
+	point.Op, point.N = kinds[c.Rng.IntN(len(kinds))], 1+c.Rng.IntN(6)
 	return point
 }

@@ -30,6 +30,6 @@ func TestPowerCuts(t *testing.T) {
 
 	runRounds(t, c, *cutsFlag, func() error { return power.Cut(c) })
 	stats := power.Disk.Stats()
-	t.Logf("%s; %d cuts during recovery", stats, power.RecoveryCuts)
+	t.Logf("%s; %d cuts during recovery, %d shortly after a kill", stats, power.RecoveryCuts, power.Kills)
 	require.Positive(t, stats.SectorsLost+stats.NamesLost, "cuts that take nothing prove nothing")
 }

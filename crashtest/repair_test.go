@@ -31,7 +31,6 @@ func TestARepairedLogIsServed(t *testing.T) {
 		"an inner segment is gone":        func(t *testing.T, s []string) { remove(t, s[2]) },
 		"the oldest segments are gone":    func(t *testing.T, s []string) { remove(t, s[0], s[1]) },
 		"the oldest begin with zeros":     func(t *testing.T, s []string) { zero(t, s[0], 0); zero(t, s[1], 0) },
-		"the newest begins with zeros":    func(t *testing.T, s []string) { zero(t, s[len(s)-1], 4096) },
 		"an inner one begins with zeros":  func(t *testing.T, s []string) { zero(t, s[3], 4096) },
 		"only the newest segment is left": func(t *testing.T, s []string) { remove(t, s[:len(s)-1]...) },
 	}
@@ -46,7 +45,7 @@ func TestARepairedLogIsServed(t *testing.T) {
 			require.NoError(t, c.Restart(ctx))
 			walDir := filepath.Join(c.DataDir(), "wal")
 			var segments []string
-			for len(segments) < segmentsNeeded || !isFilled(t, segments[len(segments)-1], 256<<10) {
+			for len(segments) < segmentsNeeded {
 				_, err := c.LoadFor(ctx, 50*time.Millisecond)
 				require.NoError(t, err)
 				segments, err = filepath.Glob(filepath.Join(walDir, "*.wal"))
@@ -92,15 +91,6 @@ func repair(t *testing.T, walDir string) (lost uint64) {
 		lost += last - first + 1
 	}
 	return lost
-}
-
-// isFilled tells whether a segment, which is zeros at first, has been written beyond an offset. Without groups behind the damaged
-// one nothing would show that it is damage and not a torn write.
-func isFilled(t *testing.T, path string, offset int) bool {
-	t.Helper()
-	content, err := os.ReadFile(path)
-	require.NoError(t, err)
-	return len(bytes.Trim(content[offset:], "\x00")) > 0
 }
 
 func remove(t *testing.T, paths ...string) {

@@ -162,6 +162,17 @@ func (d *Disk) ReleaseBlocked() {
 	}
 }
 
+// Resume goes on with all that is in memory, as after the death of a process on a machine that keeps its power. REQUIRES: the process
+// is dead.
+func (d *Disk) Resume() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.frozen == nil {
+		panic("powercut: Resume without a loss of power")
+	}
+	d.frozen, d.lost = nil, make(chan struct{})
+}
+
 // Cut decides what the cut has left, and turns the power on. REQUIRES: the process is dead and the disk unmounted.
 func (d *Disk) Cut(seed uint64) {
 	d.mu.Lock()
@@ -222,16 +233,16 @@ func (f *file) settle(d *Disk, rng *rand.Rand) {
 	f.data = slices.Clone(f.durable)
 }
 
-// settleWrite picks a fate for the whole write first, so that whole, absent and torn writes are all frequent, then one
-// for each sector of a torn one. Fates follow the device's sectors, not the write's start.
+// settleWrite picks a fate for the whole write first, so that whole and absent writes are frequent, then one for each sector of the
+// others, which are torn. Fates follow the device's sectors, not the write's start.
 func (f *file) settleWrite(d *Disk, rng *rand.Rand, w write) {
-	fate := rng.IntN(3)
+	fate := rng.IntN(4)
 	for start := w.offset; start < w.offset+int64(len(w.bytes)); {
 		end := min((start/SectorBytes+1)*SectorBytes, w.offset+int64(len(w.bytes)))
 		part := w.bytes[start-w.offset : end-w.offset]
 		roll := rng.IntN(100)
 		switch {
-		case fate == 0 || fate == 2 && roll < 48:
+		case fate == 0 || fate >= 2 && roll < 48:
 			d.stats.SectorsLost++
 		case fate == 1 || roll < 96:
 			f.durable = place(f.durable, start, part)
