@@ -246,7 +246,7 @@ func TestRecoverRefusesWhatDoesNotFitTogether(t *testing.T) {
 	t.Run("new sink and a log that was cut", func(t *testing.T) {
 		fsys, sink := prepare(t)
 		_, err := open(fsys, testSettings(), sink, newSink("new"))
-		require.ErrorContains(t, err, "sink new: it has everything up to LSN 0")
+		require.ErrorContains(t, err, "sink new: its checkpoint does not fit the log: it has everything up to LSN 0")
 	})
 	t.Run("log without its manifest", func(t *testing.T) {
 		fsys, sink := prepare(t)
