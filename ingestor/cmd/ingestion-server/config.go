@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -16,11 +17,11 @@ func configCommand() *cobra.Command {
 	cfgFlags := addConfigFlags(check.Flags())
 	check.RunE = func(cmd *cobra.Command, _ []string) error {
 		cfg, err := cfgFlags.load()
+		if fileErr := cfg.CheckFiles(); fileErr != nil {
+			err = errors.Join(err, usageError{fmt.Errorf("files that the configuration names:\n%w", fileErr)})
+		}
 		if err != nil {
 			return err
-		}
-		if err := cfg.CheckFiles(); err != nil {
-			return usageError{fmt.Errorf("files that the configuration names:\n%w", err)}
 		}
 		if err := cfg.Print(cmd.OutOrStdout()); err != nil {
 			return err
