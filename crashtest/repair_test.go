@@ -30,8 +30,9 @@ func TestARepairedLogIsServed(t *testing.T) {
 		"a changed byte":                  func(t *testing.T, s []string) { changeByte(t, s[2]) },
 		"an inner segment is gone":        func(t *testing.T, s []string) { remove(t, s[2]) },
 		"the oldest segments are gone":    func(t *testing.T, s []string) { remove(t, s[0], s[1]) },
-		"the oldest begin with zeros":     func(t *testing.T, s []string) { zero(t, s[0], 0); zero(t, s[1], 0) },
-		"an inner one begins with zeros":  func(t *testing.T, s []string) { zero(t, s[3], 4096) },
+		"the oldest begin with zeros":     func(t *testing.T, s []string) { zero(t, 0, s[0], s[1]) },
+		"an inner one begins with zeros":  func(t *testing.T, s []string) { zero(t, 4096, s[3]) },
+		"every segment begins with zeros": func(t *testing.T, s []string) { zero(t, 0, s...) },
 		"only the newest segment is left": func(t *testing.T, s []string) { remove(t, s[:len(s)-1]...) },
 	}
 	for name, damage := range cases {
@@ -100,13 +101,15 @@ func remove(t *testing.T, paths ...string) {
 	}
 }
 
-// zero clears 64 KiB of a file.
-func zero(t *testing.T, path string, offset int) {
+// zero clears 64 KiB of files.
+func zero(t *testing.T, offset int, paths ...string) {
 	t.Helper()
-	content, err := os.ReadFile(path)
-	require.NoError(t, err)
-	clear(content[offset : offset+64<<10])
-	require.NoError(t, os.WriteFile(path, content, 0o644))
+	for _, path := range paths {
+		content, err := os.ReadFile(path)
+		require.NoError(t, err)
+		clear(content[offset : offset+64<<10])
+		require.NoError(t, os.WriteFile(path, content, 0o644))
+	}
 }
 
 // changeByte flips a bit of the first byte behind a file's middle that is not zero, hence not padding.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -108,23 +109,29 @@ func printReport(out io.Writer, r wal.Report) {
 	}
 }
 
-// neededFrom returns the lowest LSN that the server needs of the log, as the manifest beside it says; 0 where there is none.
-func neededFrom(dir string) (wal.LSN, error) {
+// knownOf returns what the manifest beside a log says of it: the lowest LSN that the server needs, and its identity. Both are zero where
+// there is no manifest.
+func knownOf(dir string) (firstLSN wal.LSN, id [16]byte, err error) {
 	state, err := manifest.Read(vfs.OS, filepath.Join(filepath.Dir(filepath.Clean(dir)), "manifest"))
 	if errors.Is(err, os.ErrNotExist) {
-		return 0, nil
+		return 0, id, nil
 	}
-	return state.LowWatermark + 1, err
+	if err != nil {
+		return 0, id, err
+	}
+	decoded, err := hex.DecodeString(state.WALID)
+	copy(id[:], decoded)
+	return state.LowWatermark + 1, id, err
 }
 
 func repairWAL(cmd *cobra.Command, dir string) error {
 	return withLock(dir, func() error {
-		firstLSN, err := neededFrom(dir)
+		firstLSN, id, err := knownOf(dir)
 		if err != nil {
 			return err
 		}
 		log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
-		report, err := wal.Repair(cmd.Context(), wal.Options{Dir: dir, FS: vfs.OS, FirstLSN: firstLSN, Logger: log})
+		report, err := wal.Repair(cmd.Context(), wal.Options{Dir: dir, FS: vfs.OS, FirstLSN: firstLSN, ID: id, Logger: log})
 		if err != nil {
 			return err
 		}

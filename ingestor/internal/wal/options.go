@@ -53,6 +53,8 @@ type Options struct {
 	// FirstLSN is the lowest LSN that may be given out: one above what any sink has flushed. Open refuses a log in which a
 	// record at or above it was dropped. 0 when nothing is known.
 	FirstLSN LSN
+	// ID is the identity that Repair gives to a log of which no segment header is legible; a random one when zero. Nothing else uses it.
+	ID [16]byte
 	// Logger gets what an operator should know; nothing is logged when nil.
 	Logger *slog.Logger
 	// Registerer gets the metrics; there are none when nil.

@@ -46,7 +46,7 @@ type LSNRange struct{ First, Last LSN }
 
 // Repair makes a damaged log one that Open takes, and reports exactly what is lost. Every frame that is legible is copied to
 // new segments, whose ids follow the old ones; the old ones are put aside under a new name, whole. Of opt it uses Dir, FS,
-// the sizes, FirstLSN and Logger. No other process may use the log. A repair that was interrupted is finished by calling
+// the sizes, FirstLSN, ID and Logger. No other process may use the log. A repair that was interrupted is finished by calling
 // Repair again; until then Open refuses the log.
 func Repair(ctx context.Context, opt Options) (RepairReport, error) {
 	var report RepairReport

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -130,6 +131,30 @@ func TestARepairedLogBeginsWhereItDid(t *testing.T) {
 			require.NoError(t, w.Close())
 		})
 	}
+}
+
+func TestARepairedLogKeepsItsIdentity(t *testing.T) {
+	img := newImage(t, true)
+	fsys := img.mount(t, "", nil)
+	w := mustOpen(t, repairOptions(fsys, img))
+	id := w.ID()
+	require.NoError(t, w.Close())
+	for _, name := range img.segments() {
+		f, err := fsys.OpenFile(filepath.Join("wal", name), os.O_RDWR, 0)
+		require.NoError(t, err)
+		_, err = f.WriteAt(make([]byte, 512), 0)
+		require.NoError(t, err)
+		require.NoError(t, f.Close())
+	}
+	opt := repairOptions(fsys, img)
+	opt.ID = id
+	report, err := Repair(context.Background(), opt)
+	require.NoError(t, err)
+	require.NotNil(t, report.Damage)
+	w = mustOpen(t, repairOptions(fsys, img))
+	require.Equal(t, id, w.ID())
+	require.Equal(t, img.firsts, replayed(t, w, 0))
+	require.NoError(t, w.Close())
 }
 
 func TestRepairOfASoundLogDoesNothing(t *testing.T) {

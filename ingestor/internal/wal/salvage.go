@@ -58,6 +58,9 @@ func newSalvage(ctx context.Context, opt Options, ids []uint64) (*salvage, error
 	}
 	s.order()
 	if len(s.headers) == 0 {
+		s.wal = opt.ID
+	}
+	if s.wal == [16]byte{} {
 		rand.Read(s.wal[:])
 	}
 	return s, nil
