@@ -49,8 +49,10 @@ func (p *Power) Cut(c *Campaign) error {
 			return err
 		}
 	}
-	if err := c.workFor(c.lifetime()); err != nil {
-		return err
+	if c.Rng.IntN(3) > 0 { // else among the first operations of a server that has just recovered
+		if err := c.workFor(c.lifetime()); err != nil {
+			return err
+		}
 	}
 	if err := p.stopAt(c, p.choose(c, 400)); err != nil {
 		return err

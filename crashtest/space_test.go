@@ -1,0 +1,88 @@
+package crashtest_test
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/ingestor-project/ingestor/loadgen/serverproc"
+)
+
+// smallDisk mounts an ext4 file system of its own.
+func smallDisk(t *testing.T) string {
+	t.Helper()
+	if os.Getuid() != 0 {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("needs root to mount a file system")
+		}
+		t.Skip("needs root to mount a file system")
+	}
+	image := filepath.Join(diskDir(t), "image")
+	require.NoError(t, os.WriteFile(image, nil, 0o644))
+	require.NoError(t, os.Truncate(image, 256<<20))
+	command(t, "mkfs.ext4", "-q", "-m", "0", image)
+	dir := t.TempDir()
+	command(t, "mount", "-o", "loop", image, dir)
+	t.Cleanup(func() { command(t, "umount", dir) })
+	return dir
+}
+
+func command(t *testing.T, argv ...string) {
+	t.Helper()
+	out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput()
+	require.NoError(t, err, "%q: %s", argv, out)
+}
+
+// fill writes a file until the disk is full to the last block.
+func fill(t *testing.T, path string) {
+	t.Helper()
+	file, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+	require.NoError(t, err)
+	for _, size := range []int{1 << 20, 4096, 512} {
+		for err = nil; err == nil; {
+			_, err = file.Write(make([]byte, size))
+		}
+		require.ErrorIs(t, err, syscall.ENOSPC)
+	}
+	require.NoError(t, file.Close())
+}
+
+// TestAFullDiskLosesNothing fills the disk under load, again and again. Refused batches are sent again until there is space, so every
+// batch is stored once in the end.
+func TestAFullDiskLosesNothing(t *testing.T) {
+	disk := smallDisk(t)
+	ballast := filepath.Join(disk, "ballast")
+	c := startCampaign(t, serverproc.Options{DataDir: filepath.Join(disk, "data")}, "")
+	for range 3 {
+		acked, err := c.LoadFor(t.Context(), 300*time.Millisecond)
+		require.NoError(t, err)
+		require.Positive(t, acked)
+		fill(t, ballast)
+		_, err = c.LoadFor(t.Context(), 700*time.Millisecond)
+		require.NoError(t, err, "the server lives on")
+		require.NoError(t, os.Remove(ballast))
+		// How soon sinks and log go on is theirs to choose.
+		for acked = 0; acked == 0; {
+			acked, err = c.LoadFor(t.Context(), 300*time.Millisecond)
+			require.NoError(t, err)
+		}
+		require.NoError(t, c.KillAtRandom())
+		fill(t, ballast)
+		err = c.Restart(t.Context())
+		require.NoError(t, os.Remove(ballast))
+		if err == nil {
+			continue
+		}
+		// A start needs some space. It must not say that anything is damaged.
+		var failed *serverproc.StartError
+		require.ErrorAs(t, err, &failed)
+		require.Equal(t, 1, failed.Status.Code, failed.LogTail)
+		require.NoError(t, c.Restart(t.Context()))
+	}
+	require.NoError(t, c.DrainAndJudge(t.Context()))
+}
