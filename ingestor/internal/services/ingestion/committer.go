@@ -45,6 +45,7 @@ type committer struct {
 	envelope   []byte        // scratch
 	lastCommit time.Time
 	marked     bool // nothing was committed since the last MarkDurable
+	noSpace    bool // the last group was dropped
 }
 
 func (c *committer) init(s *Service) {
@@ -219,6 +220,10 @@ func (c *committer) handleKnown(s *Submission, verdict dedupe.Verdict, firstLSN 
 func (c *committer) insertGroup(started time.Time) {
 	deps := &c.service.deps
 	synced := time.Now()
+	if c.noSpace {
+		c.noSpace = false
+		deps.Logger.Info("there is space for the log again")
+	}
 	bytes := 0
 	c.table.CommitStaged()
 	for _, s := range c.appended {
@@ -260,13 +265,16 @@ func (c *committer) acknowledge(s *Submission) {
 func (c *committer) dropGroup() {
 	c.table.DiscardStaged()
 	c.service.metrics.noSpace.Inc()
-	c.service.deps.Logger.Warn("no space for the log, batches were refused", "batches", len(c.appended))
+	if !c.noSpace { // not for every group: the messages may go to the same disk
+		c.service.deps.Logger.Warn("no space for the log, batches are refused")
+	}
+	c.noSpace = true
 	for _, s := range c.appended {
-		c.refuse(s, c.noSpace())
+		c.refuse(s, c.refusedForSpace())
 	}
 }
 
-func (c *committer) noSpace() *refusal.Error {
+func (c *committer) refusedForSpace() *refusal.Error {
 	return refusal.Retry(refusal.NoSpace, c.service.config.NoSpaceRetryDelay,
 		"the disk has no room for the next log segment")
 }
@@ -277,7 +285,7 @@ func (c *committer) answerDuplicates() {
 	durable := c.log.DurableLSN()
 	for _, s := range c.duplicates {
 		if s.LastLSN > durable {
-			c.refuse(s, c.noSpace())
+			c.refuse(s, c.refusedForSpace())
 			continue
 		}
 		s.releaseBuffer()
