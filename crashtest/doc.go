@@ -10,8 +10,11 @@
 //
 //   - SIGKILL at a random moment, also while the server is still starting and replaying;
 //   - SIGKILL at the entry of the N-th fdatasync of a thread, by strace: the bytes are written, the sync never happens;
+//   - an fdatasync that fails once with EIO, by strace: the server must end, not try again;
 //   - a power cut on a file system that forgets what was not synced (package powercut), at a random moment and at the N-th write,
-//     sync, create, rename, remove or resize.
+//     sync, create, rename, remove or resize; also after the process alone has died and another one has gone on with what was in memory.
+//
+// Beside them: a disk that is full, and logs that were damaged and repaired. TestTheJudgeSeesWhatIsPlanted judges the judge.
 //
 // SIGKILL shows that replay works and that nothing is acked too early as far as the process is concerned; only the power cuts can show that
 // an fsync is missing. Neither shows what a device does that lies about its cache.
