@@ -25,6 +25,9 @@ import (
 
 	"github.com/ingestor-project/ingestor/ingestor"
 	"github.com/ingestor-project/ingestor/ingestor/internal/credentials"
+	"github.com/ingestor-project/ingestor/ingestor/internal/dedupe"
+	"github.com/ingestor-project/ingestor/ingestor/internal/storage/manifest"
+	"github.com/ingestor-project/ingestor/ingestor/internal/vfs"
 	"github.com/ingestor-project/ingestor/internal/pgtest"
 	metricspb "github.com/ingestor-project/ingestor/proto/metrics/v1"
 	storagepb "github.com/ingestor-project/ingestor/proto/storage"
@@ -295,4 +298,30 @@ func TestALogThatDoesNotBelongToTheManifestRefusesTheStart(t *testing.T) {
 	require.NoError(t, os.RemoveAll(filepath.Join(config.DataDir, "wal")))
 	_, err = ingestor.New(t.Context(), config, "test", slog.New(slog.DiscardHandler))
 	require.ErrorIs(t, err, ingestor.ErrRefused)
+}
+
+// A log can lose its end, to a repair for one. Positions that the dedupe snapshot knows must not be given out again, and the sinks must
+// get past those that are in no log.
+func TestALogThatEndsBelowTheDedupeSnapshotGoesOnAboveIt(t *testing.T) {
+	config, secrets := testConfig(t)
+	r := start(t, config, secrets)
+	_, err := r.client().WriteBatch(r.ctx(), batchOf("orders", 0, 10))
+	require.NoError(t, err)
+	r.drain()
+
+	m, err := manifest.Open(vfs.OS, filepath.Join(config.DataDir, "manifest"), manifest.Options{Logger: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	table := dedupe.New(10)
+	table.Advance(100)
+	snapshot, err := m.WriteSnapshot(100, table.AppendSnapshot(nil))
+	require.NoError(t, err)
+	require.NoError(t, m.Commit(manifest.Edit{Dedupe: &snapshot}))
+	require.NoError(t, m.Close())
+
+	again := start(t, config, secrets)
+	response, err := again.client().WriteBatch(again.ctx(), batchOf("orders", 0, 5))
+	require.NoError(t, err)
+	require.EqualValues(t, 101, response.GetAck().GetFirstLsn())
+	again.drain()
+	require.Len(t, parquetFiles(t, config), 2)
 }
