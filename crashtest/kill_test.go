@@ -76,7 +76,7 @@ func startCampaign(t *testing.T, options serverproc.Options, dsn string) *crasht
 	return c
 }
 
-// runRounds spreads crashes over rounds and requires that load really ran in each.
+// runRounds spreads crashes over rounds and requires that load really ran.
 func runRounds(t *testing.T, c *crashtest.Campaign, crashes int, crash func() error) {
 	t.Helper()
 	total := uint64(0)
@@ -88,9 +88,9 @@ func runRounds(t *testing.T, c *crashtest.Campaign, crashes int, crash func() er
 		acked, err := c.Round(ctx, min(crashesInRound, crashes-done), crash)
 		cancel()
 		require.NoError(t, err)
-		require.Positive(t, acked, "a round without load proves nothing")
 		total += acked
 	}
+	require.Positive(t, total, "crashes without load prove nothing")
 	t.Logf("%d crashes under load and %d during start-up; %d batches acked, all judged", crashes, c.StartupKills, total)
 }
 

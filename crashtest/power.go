@@ -139,14 +139,18 @@ func (p *Power) powerOn(c *Campaign) error {
 	return p.mount()
 }
 
-// choose picks the operation at which the power goes: any of the next ones, or, mostly, the next few of one kind.
+// choose picks the operation at which the power goes: any of the next ones, or the next few of one kind; or, often, one of the next syncs,
+// before it takes effect. Nearly all syncs are the log's, so that this is a group that is written and not durable.
 func (p *Power) choose(c *Campaign, within int) powercut.CutPoint {
 	point := powercut.CutPoint{After: c.Rng.IntN(2) == 0}
 	kinds := []powercut.Op{powercut.Write, powercut.Sync, powercut.SyncDir, powercut.Create, powercut.Rename, powercut.Remove, powercut.Resize}
-	if c.Rng.IntN(4) == 0 {
+	switch c.Rng.IntN(6) {
+	case 0:
 		point.AnyOp, point.N = true, 1+c.Rng.IntN(within)
-		return point
+	case 1, 2:
+		point.Op, point.N, point.After = powercut.Sync, 1+c.Rng.IntN(20), false
+	default:
+		point.Op, point.N = kinds[c.Rng.IntN(len(kinds))], 1+c.Rng.IntN(6)
 	}
-	point.Op, point.N = kinds[c.Rng.IntN(len(kinds))], 1+c.Rng.IntN(6)
 	return point
 }
