@@ -146,7 +146,7 @@ func DefaultConfig() Config {
 			MaxFuture: 24 * time.Hour, MaxProducers: 16384, StreamWindow: 64,
 		},
 		Memtable:  MemtableConfig{BudgetBytes: 1 << 30, GenerationBytes: 128 << 20, GenerationRecords: 2_000_000, GenerationAge: 10 * time.Second},
-		Parquet:   ParquetConfig{Enabled: true, Compression: "zstd", RowGroupRows: 122_880, SmallTableRows: 8192, Nice: 15, Start: startRefuse},
+		Parquet:   ParquetConfig{Enabled: true, Compression: "zstd", RowGroupRows: 122_880, SmallTableRows: 8192, Nice: 10, Start: startRefuse},
 		Timescale: TimescaleConfig{Records: true, Start: startRefuse},
 		Metrics:   MetricsConfig{BufferSize: 65536, BatchSize: 5000, FlushInterval: time.Second, Shards: 2},
 		Drain:     DrainConfig{Timeout: 30 * time.Second},
