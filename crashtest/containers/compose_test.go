@@ -4,6 +4,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/compose-spec/compose-go/v2/cli"
@@ -42,15 +43,29 @@ func TestComposeStartsTimescaleDBAndTheServer(t *testing.T) {
 	}
 }
 
-// TestComposeCommandIsOneTheServerTakes runs the server's own check on the flags that the compose file gives it.
+// TestComposeCommandIsOneTheServerTakes makes the secrets with the command that the compose file gives for them, and has the server's own check read
+// them with the flags that the compose file gives the server.
 func TestComposeCommandIsOneTheServerTakes(t *testing.T) {
-	command := loadCompose(t, "docker-compose.yml").Services["server"].Command
-	require.Equal(t, "serve", command[0])
-	args := slices.Concat([]string{"config", "check"}, command[1:])
-	out, err := exec.Command(filepath.Join(repository, "bin", "ingestion-server"), args...).CombinedOutput()
+	project := loadCompose(t, "docker-compose.yml")
+	binary := filepath.Join(repository, "bin", "ingestion-server")
+	secrets := filepath.Join(t.TempDir(), "secrets")
+	inTemp := func(command types.ShellCommand) []string {
+		args := slices.Clone([]string(command))
+		for i := range args {
+			args[i] = strings.ReplaceAll(args[i], "/secrets", secrets)
+		}
+		return args
+	}
+	out, err := exec.Command(binary, inTemp(project.Services["credentials"].Command)...).CombinedOutput()
+	require.NoError(t, err, "build the server first: make build\n%s", out)
+
+	serve := inTemp(project.Services["server"].Command)
+	require.Equal(t, "serve", serve[0])
+	args := slices.Concat([]string{"config", "check"}, serve[1:])
+	out, err = exec.Command(binary, args...).CombinedOutput()
 	require.NoError(t, err, string(out))
 
-	out, err = exec.Command(filepath.Join(repository, "bin", "ingestion-server"), append(args, "--no-such-flag")...).CombinedOutput()
+	out, err = exec.Command(binary, append(args, "--no-such-flag")...).CombinedOutput()
 	require.Error(t, err, string(out))
 }
 
