@@ -168,10 +168,10 @@ func (l *lane) runSessions(ctx context.Context) {
 		l.run.config.Logger.Debug("stream ended", "producer", l.producer, "error", err)
 		switch {
 		case final(err):
-			l.giveUp(err)
+			l.giveUp(ctx, err)
 			return
 		case l.run.now()-failingSince > l.run.config.RetryFor, pause(ctx, pauseAfter(failures)) != nil:
-			l.giveUp(fmt.Errorf("%w: %w", ErrGaveUp, err))
+			l.giveUp(ctx, fmt.Errorf("%w: %w", ErrGaveUp, err))
 			return
 		}
 	}
@@ -331,8 +331,12 @@ func (l *lane) settled() uint64 {
 }
 
 // giveUp leaves all unanswered batches unknown.
-func (l *lane) giveUp(err error) {
+func (l *lane) giveUp(ctx context.Context, err error) {
 	l.err = fmt.Errorf("engine: producer %d: %w", l.producer, err)
+	// Noted before done is closed: the worker, once it sees that, ends the run and with it ctx.
+	if ctx.Err() == nil {
+		l.run.laneFailed(l.err)
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for sequence := l.oldest; sequence < l.next; sequence++ {

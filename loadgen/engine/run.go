@@ -115,6 +115,13 @@ func (r *run) play(ctx context.Context, conns []*grpc.ClientConn) ([]Sample, err
 	return timeline, r.laneError()
 }
 
+// laneFailed notes why a lane gave up.
+func (r *run) laneFailed(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.failed = append(r.failed, err)
+}
+
 // laneError returns why the first lane gave up, if any did.
 func (r *run) laneError() error {
 	r.mu.Lock()
@@ -191,14 +198,7 @@ func (r *run) lane(ctx context.Context, lanes map[int]*lane, worker, tenant int,
 	if l == nil {
 		l = newLane(r, worker, tenant, r.producer(worker, tenant), conn)
 		lanes[tenant] = l
-		r.lanes.Go(func() {
-			l.runSessions(ctx)
-			if l.err != nil && ctx.Err() == nil {
-				r.mu.Lock()
-				defer r.mu.Unlock()
-				r.failed = append(r.failed, l.err)
-			}
-		})
+		r.lanes.Go(func() { l.runSessions(ctx) })
 	}
 	return l
 }
