@@ -8,7 +8,7 @@ import (
 )
 
 func configCommand() *cobra.Command {
-	parent := &cobra.Command{Use: "config", Short: "Look at the configuration"}
+	parent := group(&cobra.Command{Use: "config", Short: "Look at the configuration"})
 	check := &cobra.Command{
 		Use:   "check",
 		Short: "Print the effective configuration, secrets masked, or say what is wrong with it and with the files it names",

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -9,16 +10,19 @@ import (
 )
 
 func keysCommand() *cobra.Command {
-	parent := &cobra.Command{Use: "keys", Short: "Make API keys"}
+	parent := group(&cobra.Command{Use: "keys", Short: "Make API keys"})
 	var id, tenant string
 	var endpoints []string
 	generate := &cobra.Command{
 		Use:   "generate",
 		Short: "Make an API key: the entry for the keys file goes to standard output, the key itself to standard error",
-		Long: `Make an API key of 256 random bits. Standard output gets the entry for the keys file, which holds only a hash of the
-key; standard error gets the key itself, this once. Append the entry to the list "keys" of the file and send SIGHUP.`,
+		Long: `Make an API key of 256 random bits. Standard output gets a keys file with one entry, which holds only a hash of the
+key; standard error gets the key itself, this once. To add it to a file that is there, append all but the first line and send SIGHUP.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if tenant == "" {
+				return usageError{errors.New("--tenant is required")}
+			}
 			key, entry, err := credentials.NewKey(id, tenant, endpoints)
 			if err != nil {
 				return usageError{err}
@@ -31,15 +35,12 @@ key; standard error gets the key itself, this once. Append the entry to the list
 	generate.Flags().StringVar(&id, "id", "default", "name of the key, for logs and metrics")
 	generate.Flags().StringVar(&tenant, "tenant", "", "tenant that the key writes for (required)")
 	generate.Flags().StringSliceVar(&endpoints, "endpoints", []string{"*"}, "permitted endpoints; a prefix ends in *")
-	if err := generate.MarkFlagRequired("tenant"); err != nil {
-		panic(err)
-	}
 	parent.AddCommand(generate)
 	return parent
 }
 
 func credentialsCommand() *cobra.Command {
-	parent := &cobra.Command{Use: "credentials", Short: "Make the secrets of a new installation"}
+	parent := group(&cobra.Command{Use: "credentials", Short: "Make the secrets of a new installation"})
 	var dir, tenant, databaseHost string
 	initialise := &cobra.Command{
 		Use:   "init",

@@ -51,12 +51,25 @@ Exit codes: 0 orderly stop; 1 error; 2 wrong flags or configuration; 3 refused t
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), version) },
 	})
+	// What fails before a command has begun is the fault of its words: an unknown command, too few arguments.
+	begun := false
+	root.PersistentPreRun = func(*cobra.Command, []string) { begun = true }
 	root.SetArgs(args)
 	err := root.Execute()
+	if err != nil && !begun {
+		err = usageError{err}
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "ingestion-server:", err)
 	}
 	return exitCode(err)
+}
+
+// group makes a command that only holds others refuse words that are none of theirs, instead of printing its help with exit code 0.
+func group(command *cobra.Command) *cobra.Command {
+	command.Args = cobra.NoArgs
+	command.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	return command
 }
 
 func exitCode(err error) int {

@@ -49,6 +49,14 @@ func TestExitCodes(t *testing.T) {
 	}
 	code, _ := capture(t, "serve", "--no-such-flag")
 	require.Equal(t, 2, code)
+	for _, words := range [][]string{{"servee"}, {"wal", "verfiy", "x"}, {"wal", "verify"}, {"keys", "generate"}, {"version", "x"}} {
+		code, _ = capture(t, words...)
+		require.Equal(t, 2, code, words)
+	}
+	for _, words := range [][]string{{}, {"wal"}, {"keys"}, {"wal", "verify", "--help"}} {
+		code, _ = capture(t, words...)
+		require.Equal(t, 0, code, words)
+	}
 	code, _ = capture(t, "config", "check", "--auth.keys_file=k", "--wal.direct_io=perhaps")
 	require.Equal(t, 2, code)
 	code, _ = capture(t, "config", "check", "--auth.keys_file=missing")
@@ -132,6 +140,21 @@ func TestWALCommandsSayWhatIsThereAndWhatIsLost(t *testing.T) {
 	require.Contains(t, out, "kept: 2 batches with 20 records, the last one with LSN 30")
 	code, out = capture(t, "wal", "verify", dir)
 	require.Equal(t, 0, code, out)
+}
+
+func TestWALCommandsDoNotCallSoundWhatIsNoLog(t *testing.T) {
+	dir := t.TempDir()
+	for _, command := range []string{"verify", "inspect"} {
+		code, out := capture(t, "wal", command, dir)
+		require.Equal(t, exitUsage, code)
+		require.NotContains(t, out, "sound")
+	}
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "wal"), 0o755))
+	for _, command := range []string{"verify", "inspect", "repair"} {
+		code, out := capture(t, "wal", command, dir)
+		require.Equal(t, exitUsage, code)
+		require.NotContains(t, out, "sound")
+	}
 }
 
 func TestWALCommandsKeepOffARunningServer(t *testing.T) {

@@ -19,12 +19,12 @@ import (
 )
 
 func walCommand() *cobra.Command {
-	parent := &cobra.Command{
+	parent := group(&cobra.Command{
 		Use:   "wal",
 		Short: "Look at, check or repair a write-ahead log while no server uses it",
 		Long: `Look at, check or repair the write-ahead log in DATA_DIR/wal. The server must not run. A log with a tail that a crash has torn is
 sound: the server cuts that by itself. Damage that a crash cannot explain stops the server, and these commands, with exit code 3.`,
-	}
+	})
 	parent.AddCommand(
 		&cobra.Command{
 			Use: "inspect DIR", Short: "List segments and frames", Args: cobra.ExactArgs(1),
@@ -49,6 +49,9 @@ func withLock(dir string, fn func() error) error {
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
 		return usageError{fmt.Errorf("%s is not a directory", dir)}
 	}
+	if info, err := os.Stat(filepath.Join(dir, "wal")); err == nil && info.IsDir() {
+		return usageError{fmt.Errorf("%s is a data directory: its log is %s", dir, filepath.Join(dir, "wal"))}
+	}
 	dataDir := filepath.Dir(filepath.Clean(dir))
 	if _, err := os.Stat(filepath.Join(dataDir, "LOCK")); errors.Is(err, os.ErrNotExist) {
 		return fn()
@@ -70,6 +73,9 @@ func inspectWAL(cmd *cobra.Command, dir string, frames bool) error {
 		report, err := wal.Inspect(cmd.Context(), vfs.OS, dir, visit)
 		if err != nil {
 			return err
+		}
+		if len(report.Segments) == 0 && report.Corruption == nil && !report.UnfinishedRepair {
+			return usageError{fmt.Errorf("%s holds no segment of a log", dir)}
 		}
 		printReport(out, report)
 		if report.Corruption != nil {
