@@ -94,7 +94,11 @@ func Reopen(reference ledger.Replay) (*Recording, error) {
 
 // add takes over one row, given as the values of its columns: strings, json.Number, bool, nil, or what JSON decodes into.
 func (r *Recording) add(columns map[string]any) error {
-	unixNano, err := parseTime(columns[r.options.TimestampColumn])
+	value, ok := columns[r.options.TimestampColumn]
+	if !ok {
+		return fmt.Errorf("row %d: there is no column %q", len(r.order)+1, r.options.TimestampColumn)
+	}
+	unixNano, err := parseTime(value)
 	if err != nil {
 		return fmt.Errorf("row %d: column %q: %w", len(r.order)+1, r.options.TimestampColumn, err)
 	}

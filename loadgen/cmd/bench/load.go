@@ -53,15 +53,15 @@ func newLoad() *cobra.Command {
 		Use:   "load",
 		Short: "Put load on a server that runs already",
 		Long:  loadHelp,
-		Example: `  bench load --addr 127.0.0.1:7070 --api-key ik_... --tenant acme --rate 50000 --duration 10s
-  bench load --addr 127.0.0.1:7070 --api-key ik_... --tenant acme --method unary --batch 1 --streams 64
-  bench load --addr 127.0.0.1:7070 --api-key ik_... --tenant acme --replay host.csv --timestamp-column ts`,
+		Example: `  bench load --addr 127.0.0.1:9090 --api-key ik_... --tenant acme --rate 50000 --duration 10s
+  bench load --addr 127.0.0.1:9090 --api-key ik_... --tenant acme --method unary --batch 1 --streams 64
+  bench load --addr 127.0.0.1:9090 --api-key ik_... --tenant acme --replay host.csv --timestamp-column ts`,
 		Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error { return load(command.Context(), config, flags) },
 	}
 	f := command.Flags()
-	f.StringVar(&config.Target, "addr", "127.0.0.1:7070", "host:port of the server's gRPC port")
-	f.StringVar(&flags.apiKey, "api-key", os.Getenv("INGESTOR_API_KEY"), "API key or JWT (default: $INGESTOR_API_KEY)")
+	f.StringVar(&config.Target, "addr", "127.0.0.1:9090", "host:port of the server's gRPC port")
+	f.StringVar(&flags.apiKey, "api-key", "", "API key or JWT (default: $INGESTOR_API_KEY)")
 	f.StringVar(&flags.tenant, "tenant", "dev", "tenant of the credential; the ledger needs it")
 	f.BoolVar(&flags.useTLS, "tls", false, "use TLS with the system's certificate authorities")
 	f.StringVar(&flags.tlsCA, "tls-ca", "", "use TLS and trust the certificate authorities in this PEM file")
@@ -91,7 +91,7 @@ func newLoad() *cobra.Command {
 	f.IntVar(&config.Spec.Attributes, "attributes", 0, "attributes of each record, at most 10")
 
 	f.StringVar(&flags.replay.Path, "replay", "", "send this CSV, NDJSON or Parquet file instead of synthetic records")
-	f.StringVar(&flags.replay.TimestampColumn, "timestamp-column", "", "column of the recording that holds the time")
+	f.StringVar(&flags.replay.TimestampColumn, "timestamp-column", "", "column of the recording that holds the time; required with --replay")
 	f.StringVar(&flags.replay.EndpointColumn, "endpoint-column", "", "column of the recording that names the endpoint")
 	f.StringVar(&flags.replay.Endpoint, "endpoint", "", "endpoint of all rows of a recording without an endpoint column (default replay)")
 	f.Float64Var(&flags.timeScale, "time-scale", 1, "2 plays a recording twice as fast as it was recorded; --rate plays it evenly instead")
@@ -149,6 +149,12 @@ func (f *loadFlags) complete(config *engine.Config) error {
 		return fmt.Errorf("--ack-level: unknown level %q", f.ackLevel)
 	}
 	config.AckLevel = level
+	if f.apiKey == "" { // not the flag's default, which --help would print
+		f.apiKey = os.Getenv("INGESTOR_API_KEY")
+	}
+	if f.replay.Path != "" && f.replay.TimestampColumn == "" {
+		return errors.New("--replay needs --timestamp-column: the column of the recording that holds the time")
+	}
 	config.Tenants = []engine.Tenant{{ID: f.tenant, APIKey: f.apiKey}}
 	for i := range f.endpoints {
 		config.Endpoints = append(config.Endpoints, fmt.Sprintf("endpoint-%03d", i))

@@ -57,12 +57,12 @@ stored, and compares that with its own record of what was sent and acked. No rat
 and how fast the disk makes a write durable.
 
 Try it:
-  bench run                          all scenarios that ship with it, a few minutes
+  bench run                          all scenarios that ship with it, about two minutes
   bench run smoke                    one of them
-  bench run my.yaml --out /tmp/mine  a scenario of your own; bench list shows what it may say
+  bench run my.yaml --out /tmp/mine  a scenario of your own; the files in scenarios/ are examples
   bench report /tmp/mine             print the result again, rewrite its report.md and report.html
   bench compare results/A results/B  what changed from A to B, and whether it is more than noise
-  bench load --addr 127.0.0.1:7070 --api-key ik_... --rate 50000    load on a server that runs already
+  bench load --addr 127.0.0.1:9090 --api-key ik_... --rate 50000    load on a server that runs already
 
 Exit codes of run:
   0    every objective passed
