@@ -94,6 +94,9 @@ func LoadFile(reference string) (*Scenario, error) {
 // load reads and checks one file. The error is an *InvalidError where the file could be read.
 func load(files fs.FS, name, shown string) (*Scenario, error) {
 	content, err := fs.ReadFile(files, name)
+	if errors.Is(err, fs.ErrNotExist) && path.Ext(name) == "" {
+		return nil, fmt.Errorf("scenario %s: %w, and none that ships with the program has this name%s", shown, err, suggestion(name, Names()))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("scenario %s: %w", shown, err)
 	}

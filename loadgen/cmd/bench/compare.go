@@ -13,7 +13,7 @@ const compareHelp = `Compare two runs: BASE and CONTENDER are folders of runs, o
 
 For each scenario that both have, the metrics of its objectives (--all: all metrics) are compared over the valid
 repetitions with the Mann-Whitney U test. Below 5 % a change counts as shown; that takes at least four repetitions on each
-side (bench run --repetitions).
+side (bench run --repetitions). Missing, duplicate and corrupt records are not compared: each run's verdict is about them.
 
 Differences between the machines come first. Runs from unlike machines are refused unless --force is given.`
 
