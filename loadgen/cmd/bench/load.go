@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"os"
 	"slices"
 	"text/tabwriter"
@@ -109,6 +110,12 @@ func load(ctx context.Context, config engine.Config, flags loadFlags) (err error
 			return err
 		}
 	}
+	// The engine waits for a server that is away. Here a wrong address is likelier.
+	probe, err := (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "tcp", config.Target)
+	if err != nil {
+		return fmt.Errorf("no server at %s: %w", config.Target, err)
+	}
+	_ = probe.Close()
 	if flags.ledger != "" {
 		writer, err := ledger.Create(flags.ledger, header)
 		if err != nil {
