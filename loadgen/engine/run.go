@@ -72,7 +72,7 @@ func newEncoder(c *Config) encoder {
 	case c.Script != nil:
 		return &liveEncoder{source: c.Script, layout: c.Layout}
 	case c.Client == Live:
-		return &liveEncoder{source: c.Spec, layout: c.Layout}
+		return newLiveEncoder(c.Spec, c.Layout)
 	}
 	p := newPreparedEncoder(c.Spec, c.Layout)
 	if c.Method != Metrics {

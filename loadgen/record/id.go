@@ -33,11 +33,16 @@ func (i Identity) Words() (high, low uint64) {
 
 // ID returns the event id.
 func (i Identity) ID() ID {
-	high, low := i.Words()
 	var id ID
-	binary.BigEndian.PutUint64(id[:8], high)
-	binary.BigEndian.PutUint64(id[8:], low|uint64(i.Index))
+	i.Put(id[:])
 	return id
+}
+
+// Put writes the event id to the first 16 bytes of dst.
+func (i Identity) Put(dst []byte) {
+	high, low := i.Words()
+	binary.BigEndian.PutUint64(dst[:8], high)
+	binary.BigEndian.PutUint64(dst[8:16], low|uint64(i.Index))
 }
 
 // Parse reads the identity out of an event id. It reports false where id cannot have been made by this package: it is not
