@@ -92,8 +92,10 @@ func (s *Server) stopServing(ctx context.Context) error {
 		case <-stopped:
 			return errors.Join(s.ingestionAPI.Close(), s.metricsAPI.Close())
 		case <-ticker.C:
-			// It fails only when ctx ends, and then the calls are ended as well.
-			_ = s.ingestion.Seal(ctx)
+			if s.ingestion != nil {
+				// It fails only when ctx ends, and then the calls are ended as well.
+				_ = s.ingestion.Seal(ctx)
+			}
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
@@ -13,8 +14,6 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 
-	ingestionapi "github.com/ingestor-project/ingestor/ingestor/internal/api/ingestion"
-	metricsapi "github.com/ingestor-project/ingestor/ingestor/internal/api/metrics"
 	"github.com/ingestor-project/ingestor/ingestor/internal/auth"
 )
 
@@ -32,7 +31,7 @@ const (
 	maxStreamsPerClient  = 1024
 )
 
-// grpcServer serves both APIs and grpc.health.v1. Its goroutine ends with stop.
+// grpcServer serves our services and grpc.health.v1. Its goroutine ends with stop.
 type grpcServer struct {
 	server   *grpc.Server
 	health   *healthServer
@@ -40,12 +39,17 @@ type grpcServer struct {
 	done     chan struct{}
 }
 
-func startGRPC(address string, a *auth.Authenticator, ingestion *ingestionapi.API, metrics *metricsapi.API) (*grpcServer, error) {
+// grpcService is an implementation of one of our services.
+type grpcService interface {
+	Register(server grpc.ServiceRegistrar)
+}
+
+func startGRPC(address string, a *auth.Authenticator, options []grpc.ServerOption, services ...grpcService) (*grpcServer, error) {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("listen for clients: %w", err)
 	}
-	options := append(ingestion.ServerOptions(),
+	options = append(slices.Clip(options),
 		grpc.Creds(a.TransportCredentials()),
 		grpc.ChainUnaryInterceptor(a.Unary()),
 		grpc.ChainStreamInterceptor(a.Stream()),
@@ -59,8 +63,9 @@ func startGRPC(address string, a *auth.Authenticator, ingestion *ingestionapi.AP
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepaliveMinInterval, PermitWithoutStream: true}),
 	)
 	g := &grpcServer{server: grpc.NewServer(options...), health: newHealthServer(), listener: listener, done: make(chan struct{})}
-	ingestion.Register(g.server)
-	metrics.Register(g.server)
+	for _, service := range services {
+		service.Register(g.server)
+	}
 	healthpb.RegisterHealthServer(g.server, g.health)
 	go func() {
 		defer close(g.done)

@@ -44,9 +44,11 @@ var (
 	ErrPoisoned = errors.New("stopped: a write or sync has failed")
 )
 
-// Server is a running server. New makes it, Run ends it.
+// Server is a running server. New or NewNullSink makes it, Run ends it. A null sink has no state: only what it shares with New is set.
 type Server struct {
 	config   Config
+	version  string
+	began    time.Time
 	log      *slog.Logger
 	registry *prometheus.Registry
 	stages   *telemetry.Stages
@@ -80,23 +82,47 @@ const minReplayBytes = 64 << 20
 // New opens the data directory, recovers, and starts to serve. When it returns, the server is ready. ctx ends a recovery that takes
 // too long; it does not end the server.
 func New(ctx context.Context, config Config, version string, log *slog.Logger) (*Server, error) {
+	s, err := prepare(config, version, log)
+	if err != nil {
+		return nil, err
+	}
+	err = s.start(ctx, s.openDataDir, s.startAdmin, s.openAuth, s.openState, s.startMetrics, s.startServing)
+	if err != nil {
+		return nil, err
+	}
+	s.becomeReady("data_dir", config.DataDir, "next_lsn", s.wal.NextLSN())
+	return s, nil
+}
+
+// prepare returns a server of which nothing has been started.
+func prepare(config Config, version string, log *slog.Logger) (*Server, error) {
 	if err := config.Validate(); err != nil {
 		return nil, err
 	}
 	s := &Server{
-		config: config, log: log, registry: prometheus.NewRegistry(), stages: telemetry.NewStages(),
-		fatal: make(chan error, 1), bus: events.NewBus(),
+		config: config, version: version, began: time.Now(), log: log,
+		registry: prometheus.NewRegistry(), stages: telemetry.NewStages(), fatal: make(chan error, 1), bus: events.NewBus(),
 	}
 	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	limitMemory(int64(config.Memtable.BudgetBytes) + 2*config.replayBytes())
-	began := time.Now()
-	if err := s.start(ctx); err != nil {
-		return nil, errors.Join(err, s.shutDown(context.Background(), false))
-	}
-	s.ready.Store(true)
-	log.Info("ready", "version", version, "grpc", s.GRPCAddress(), "admin", s.AdminAddress(), "data_dir", config.DataDir,
-		"next_lsn", s.wal.NextLSN(), "start_seconds", time.Since(began).Seconds())
 	return s, nil
+}
+
+// start takes the steps in their order. Where one fails it stops what the others have started.
+func (s *Server) start(ctx context.Context, steps ...func(context.Context) error) error {
+	for _, step := range steps {
+		if err := step(ctx); err != nil {
+			return errors.Join(err, s.shutDown(context.Background(), false))
+		}
+	}
+	return nil
+}
+
+// becomeReady says so to the admin port, and to the log with the details that are given.
+func (s *Server) becomeReady(details ...any) {
+	s.ready.Store(true)
+	s.log.Info("ready", append([]any{"version", s.version, "grpc", s.GRPCAddress(), "admin", s.AdminAddress(),
+		"start_seconds", time.Since(s.began).Seconds()}, details...)...)
 }
 
 // overheadBytes is what the server needs beside its budgets: stacks, connections, Parquet row groups, code.
@@ -108,18 +134,6 @@ func limitMemory(budgetBytes int64) {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(budgetBytes + overheadBytes)
 	}
-}
-
-func (s *Server) start(ctx context.Context) error {
-	steps := []func(context.Context) error{
-		s.openDataDir, s.startAdmin, s.openAuth, s.openState, s.startMetrics, s.startServing,
-	}
-	for _, step := range steps {
-		if err := step(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func (s *Server) openDataDir(context.Context) (err error) {
@@ -296,9 +310,17 @@ func (s *Server) startMetrics(ctx context.Context) (err error) {
 	return err
 }
 
-func (s *Server) startServing(context.Context) (err error) {
+func (s *Server) startServing(context.Context) error {
+	if err := s.makeAPIs(s.ingestion); err != nil {
+		return err
+	}
+	return s.listen(s.ingestionAPI)
+}
+
+// makeAPIs makes the APIs of batches, which go to submitter, and of metrics.
+func (s *Server) makeAPIs(submitter ingestionapi.Submitter) (err error) {
 	s.ingestionAPI, err = ingestionapi.New(s.config.ingestionAPI(), ingestionapi.Dependencies{
-		Submitter: s.ingestion, Buffers: s.memory, Observer: s.stages, Registerer: s.registry, Now: time.Now,
+		Submitter: submitter, Buffers: s.memory, Observer: s.stages, Registerer: s.registry, Now: time.Now,
 	})
 	if err != nil {
 		return err
@@ -308,10 +330,12 @@ func (s *Server) startServing(context.Context) (err error) {
 		dependencies.Submitter = s.metrics
 	}
 	s.metricsAPI, err = metricsapi.New(s.config.metricsAPI(), dependencies)
-	if err != nil {
-		return err
-	}
-	s.grpc, err = startGRPC(s.config.Listen.GRPC, s.auth, s.ingestionAPI, s.metricsAPI)
+	return err
+}
+
+// listen serves clients. ingestion is what they reach as storage.IngestionService.
+func (s *Server) listen(ingestion grpcService) (err error) {
+	s.grpc, err = startGRPC(s.config.Listen.GRPC, s.auth, s.ingestionAPI.ServerOptions(), ingestion, s.metricsAPI)
 	return err
 }
 

@@ -65,6 +65,12 @@ func start(t *testing.T, config ingestor.Config, secrets string) *running {
 	t.Helper()
 	server, err := ingestor.New(t.Context(), config, "test", slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
+	return run(t, server, config, secrets)
+}
+
+// run runs a server and connects a client to it.
+func run(t *testing.T, server *ingestor.Server, config ingestor.Config, secrets string) *running {
+	t.Helper()
 	key, err := credentials.APIKey(secrets)
 	require.NoError(t, err)
 	conn, err := grpc.NewClient(server.GRPCAddress(), grpc.WithTransportCredentials(insecure.NewCredentials()))

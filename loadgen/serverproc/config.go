@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/goccy/go-yaml"
@@ -20,6 +21,10 @@ import (
 type Options struct {
 	// Binary is the path of the server's executable. Required.
 	Binary string
+	// Command says what the server is to be. Default: Serve.
+	Command Command
+	// AckRecords is what an EmptyHandler states as the number of records of every batch. Default: 1.
+	AckRecords uint32
 	// Dir is the directory that the Server owns; created where it does not exist. Required.
 	Dir string
 	// DataDir is the server's data directory. Default: Dir/data.
@@ -37,6 +42,19 @@ type Options struct {
 	// StartTimeout bounds the wait for readiness, replay included. Default: one minute.
 	StartTimeout time.Duration
 }
+
+// Command is a way to run the server's executable.
+type Command string
+
+// The commands. All but Serve store nothing, and say of every batch that it is BUFFERED.
+const (
+	// Serve is the real server.
+	Serve Command = "serve"
+	// NullSink does all that Serve does up to the log: credentials, memory, validation.
+	NullSink Command = "null-sink"
+	// EmptyHandler looks at no request: what is left is transport, codec and credentials.
+	EmptyHandler Command = "empty-handler"
+)
 
 const (
 	defaultTenant       = "bench"
@@ -62,6 +80,12 @@ func (o Options) withDefaults() (Options, error) {
 	if len(o.Tenants) == 0 {
 		o.Tenants = []string{defaultTenant}
 	}
+	if o.Command == "" {
+		o.Command = Serve
+	}
+	if o.AckRecords == 0 {
+		o.AckRecords = 1
+	}
 	if o.StartTimeout == 0 {
 		o.StartTimeout = defaultStartTimeout
 	}
@@ -72,6 +96,15 @@ func (o Options) configPath() string  { return filepath.Join(o.Dir, "config.yaml
 func (o Options) keysPath() string    { return filepath.Join(o.Dir, "keys.yaml") }
 func (o Options) addressPath() string { return filepath.Join(o.Dir, "address.json") }
 func (o Options) logPath() string     { return filepath.Join(o.Dir, "server.log") }
+
+// argv is the command line, without what wraps it.
+func (o Options) argv() []string {
+	argv := []string{o.Binary, string(o.Command)}
+	if o.Command == EmptyHandler {
+		argv = []string{o.Binary, string(NullSink), "--answer", "empty", "--ack-records", strconv.FormatUint(uint64(o.AckRecords), 10)}
+	}
+	return slices.Concat(argv, []string{"--config", o.configPath(), "--address-file", o.addressPath()}, o.Args)
+}
 
 // writeConfig writes the config file with the given listen addresses.
 func (o Options) writeConfig(grpcAddress, adminAddress string) error {

@@ -104,10 +104,14 @@ func Start(ctx context.Context, options Options) (*Server, error) {
 }
 
 // Restart starts the server again after Kill, Terminate or an end of its own, on the same data and the same ports.
-func (s *Server) Restart(ctx context.Context) error {
+func (s *Server) Restart(ctx context.Context) error { return s.RestartWith(ctx, s.options.Config) }
+
+// RestartWith is Restart with config in place of Options.Config, from now on.
+func (s *Server) RestartWith(ctx context.Context, config map[string]any) error {
 	if s.Running() {
 		return errors.New("serverproc: the server is still running")
 	}
+	s.options.Config = config
 	return s.start(ctx)
 }
 
@@ -136,8 +140,7 @@ func (o Options) newLife() (*life, error) {
 	if err != nil {
 		return nil, err
 	}
-	argv := slices.Concat(o.Wrap,
-		[]string{o.Binary, "serve", "--config", o.configPath(), "--address-file", o.addressPath()}, o.Args)
+	argv := slices.Concat(o.Wrap, o.argv())
 	command := exec.Command(argv[0], argv[1:]...)
 	command.Env = append(os.Environ(), o.Env...)
 	command.Stdout, command.Stderr = log, log

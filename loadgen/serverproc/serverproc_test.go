@@ -81,13 +81,13 @@ func fakeServer() int {
 	})
 	go func() { _ = http.Serve(listener, mux) }()
 
+	fmt.Println("serving", settings.DataDir) // before the address file: who sees that may kill
 	address := listener.Addr().String()
 	line, _ := json.Marshal(map[string]any{"grpc": address, "admin": address, "pid": os.Getpid()})
 	temporary := *addressFile + ".tmp"
 	if os.WriteFile(temporary, line, 0o600) != nil || os.Rename(temporary, *addressFile) != nil {
 		return 1
 	}
-	fmt.Println("serving", settings.DataDir)
 	<-stop
 	fmt.Println("drained")
 	return 0

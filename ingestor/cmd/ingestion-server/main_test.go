@@ -49,7 +49,7 @@ func TestExitCodes(t *testing.T) {
 	}
 	code, _ := capture(t, "serve", "--no-such-flag")
 	require.Equal(t, 2, code)
-	for _, words := range [][]string{{"servee"}, {"wal", "verfiy", "x"}, {"wal", "verify"}, {"keys", "generate"}, {"version", "x"}} {
+	for _, words := range [][]string{{"servee"}, {"wal", "verfiy", "x"}, {"wal", "verify"}, {"keys", "generate"}, {"version", "x"}, {"null-sink", "--answer=no"}} {
 		code, _ = capture(t, words...)
 		require.Equal(t, 2, code, words)
 	}

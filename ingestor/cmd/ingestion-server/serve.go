@@ -60,20 +60,37 @@ variables over the file. The file's unknown keys are errors.`,
   ingestion-server serve --data_dir /var/lib/ingestor --auth.keys_file keys.yaml`,
 		Args: cobra.NoArgs,
 	}
-	cfgFlags := addConfigFlags(cmd.Flags())
-	addressFile := cmd.Flags().String("address-file", "", "file to write the addresses to, as JSON, once the server is ready")
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		cfg, err := cfgFlags.load()
-		if err != nil {
-			return err
-		}
-		log, err := newLogger(cmd.ErrOrStderr(), cfg.Log)
-		if err != nil {
-			return usageError{err}
-		}
-		return serve(cmd.Context(), cfg, *addressFile, log)
-	}
+	flags := addServerFlags(cmd.Flags())
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return flags.run(cmd, ingestor.New) }
 	return cmd
+}
+
+// serverFlags are those of a command that runs a server.
+type serverFlags struct {
+	config      *configFlags
+	addressFile string
+}
+
+func addServerFlags(set *pflag.FlagSet) *serverFlags {
+	f := &serverFlags{config: addConfigFlags(set)}
+	set.StringVar(&f.addressFile, "address-file", "", "file to write the addresses to, as JSON, once the server is ready")
+	return f
+}
+
+// opener is ingestor.New, or what takes its place.
+type opener func(ctx context.Context, cfg ingestor.Config, version string, log *slog.Logger) (*ingestor.Server, error)
+
+// run runs a server until a signal or a failure ends it.
+func (f *serverFlags) run(cmd *cobra.Command, open opener) error {
+	cfg, err := f.config.load()
+	if err != nil {
+		return err
+	}
+	log, err := newLogger(cmd.ErrOrStderr(), cfg.Log)
+	if err != nil {
+		return usageError{err}
+	}
+	return serve(cmd.Context(), cfg, f.addressFile, log, open)
 }
 
 func newLogger(w io.Writer, cfg ingestor.LogConfig) (*slog.Logger, error) {
@@ -91,7 +108,7 @@ func newLogger(w io.Writer, cfg ingestor.LogConfig) (*slog.Logger, error) {
 	return nil, fmt.Errorf("log.format: %q is neither text nor json", cfg.Format)
 }
 
-func serve(ctx context.Context, cfg ingestor.Config, addressFile string, log *slog.Logger) error {
+func serve(ctx context.Context, cfg ingestor.Config, addressFile string, log *slog.Logger, open opener) error {
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	// After the first signal the default is back: a second one ends the process, and the log keeps what is not flushed.
@@ -100,7 +117,7 @@ func serve(ctx context.Context, cfg ingestor.Config, addressFile string, log *sl
 	signal.Notify(reload, syscall.SIGHUP)
 	defer signal.Stop(reload)
 
-	server, err := ingestor.New(ctx, cfg, version, log)
+	server, err := open(ctx, cfg, version, log)
 	if err != nil {
 		return err
 	}
