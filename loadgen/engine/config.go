@@ -220,12 +220,24 @@ func (c *Config) validatePhases() error {
 			return fmt.Errorf("engine: phase %d has neither duration nor number of records", i)
 		case p.Arrivals != Uniform && p.Arrivals != Poisson:
 			return fmt.Errorf("engine: phase %d: unknown arrivals %q", i, p.Arrivals)
+		case c.Script == nil && !p.Warmup && p.tooShortFor(c.BatchRecords):
+			return fmt.Errorf("engine: phase %q: at %g records/s a batch of %d records takes longer than the %s of the phase; "+
+				"use smaller batches, a higher rate or a longer phase", p.Name, p.RecordsPerSecond, c.BatchRecords, p.Duration)
 		}
 	}
 	if c.Script != nil && len(c.Phases) != 1 {
 		return errors.New("engine: a script is played in one phase")
 	}
 	return nil
+}
+
+// tooShortFor says whether an open-loop phase is over before one batch's worth of records is due.
+func (p *Phase) tooShortFor(batchRecords int) bool {
+	batch := float64(batchRecords)
+	if p.Records > 0 {
+		batch = min(batch, float64(p.Records))
+	}
+	return p.RecordsPerSecond > 0 && p.Duration > 0 && p.RecordsPerSecond*p.Duration.Seconds() < batch
 }
 
 // LedgerHeader returns the header of a ledger for this run.

@@ -194,8 +194,8 @@ func (s *sampler) sample(now time.Duration) Sample {
 	return sample
 }
 
-// results merges the shards. now is the time of the last answer; it ends phases without a planned end.
-func (r *recorder) results(c *Config, now time.Duration) []PhaseResult {
+// results merges the shards. runEnd ends phases that had no planned end, or that did not reach it.
+func (r *recorder) results(c *Config, runEnd time.Duration) []PhaseResult {
 	windows := *r.schedule.windows.Load()
 	results := make([]PhaseResult, r.phases)
 	for i := range results {
@@ -204,9 +204,9 @@ func (r *recorder) results(c *Config, now time.Duration) []PhaseResult {
 		if w := windows[i]; w.start != unknown {
 			end := w.end
 			if end == unknown || c.Phases[i].Duration == 0 && i == len(results)-1 {
-				end = now
+				end = runEnd
 			}
-			p.Duration = max(0, min(end, now)-w.start)
+			p.Duration = max(0, min(end, runEnd)-w.start)
 		}
 		p.Due, p.Unsent = r.schedule.due[i], r.schedule.unsent[i]
 		for _, s := range r.shards {

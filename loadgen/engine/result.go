@@ -24,9 +24,12 @@ func (c *Counts) merge(o Counts) {
 
 // PhaseResult is what happened to the batches that were due in one phase, and what was acked while it lasted.
 type PhaseResult struct {
-	Name     string
-	Warmup   bool
-	Duration time.Duration // from the phase's start to its planned end, or to the last answer where it had none
+	Name   string
+	Warmup bool
+	// Duration is from the phase's start to its planned end, also where the last batch is answered earlier. Where it had no
+	// planned end, it is to the last answer, and at a given rate at least to when a further batch would be due. A run that
+	// stops early ends it.
+	Duration time.Duration
 
 	Due        Counts            // by the schedule, within the phase
 	Sent       Counts            // of those due

@@ -49,9 +49,14 @@ func Run(ctx context.Context, c Config) (*Result, error) {
 	r.started = time.Now()
 	timeline, runErr := r.play(ctx, conns)
 	elapsed := r.now()
+	end := elapsed
+	if runErr == nil {
+		// The last batch is answered before the next would be due: the time between belongs to the schedule.
+		end = max(end, r.schedule.end)
+	}
 	result := &Result{
 		Config: c, Started: r.started, Elapsed: elapsed, Timeline: timeline, ClientCPU: processCPU() - cpu,
-		Phases: r.recorder.results(&c, elapsed),
+		Phases: r.recorder.results(&c, end),
 	}
 	result.Measured = measured(result.Phases)
 	for _, err := range r.failed {

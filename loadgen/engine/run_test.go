@@ -186,6 +186,26 @@ func TestUnknownOutcomesAreSentAgain(t *testing.T) {
 	}
 }
 
+// TestRateIsOverTheScheduledTime: the last batches are answered long before a further one would be due.
+func TestRateIsOverTheScheduledTime(t *testing.T) {
+	for name, phase := range map[string]Phase{
+		"planned end":       {Duration: time.Second, RecordsPerSecond: 50},
+		"number of records": {Records: 50, RecordsPerSecond: 50},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := Config{
+				Target: newMemoryServer().serve(t), Tenants: threeTenants(), Endpoints: []string{"a"}, BatchRecords: 25,
+				Phases: []Phase{phase},
+			}
+			result, err := Run(t.Context(), c)
+			require.NoError(t, err)
+			require.Equal(t, uint64(50), result.Measured.Acked.Records)
+			require.GreaterOrEqual(t, result.Measured.Duration, time.Second)
+			require.LessOrEqual(t, result.Measured.AckedRecordsPerSecond, 50.0)
+		})
+	}
+}
+
 func TestRefusalsAreFinalAndCounted(t *testing.T) {
 	for _, method := range []Method{Stream, Unary} {
 		t.Run(string(method), func(t *testing.T) {
@@ -346,11 +366,21 @@ func TestConfigValidate(t *testing.T) {
 		"no phases":   func(c *Config) { c.Phases = nil },
 		"endless":     func(c *Config) { c.Phases = []Phase{{RecordsPerSecond: 1}} },
 		"arrivals":    func(c *Config) { c.Phases = []Phase{{Duration: 1, Arrivals: "x"}} },
+		"too short":   func(c *Config) { c.Phases = []Phase{{Duration: 9 * time.Second, RecordsPerSecond: 100}} },
 		"spec":        func(c *Config) { c.Spec.Variants = -1 },
 		"metrics":     func(c *Config) { c.Method, c.BatchRecords = Metrics, 1<<16 },
 	} {
 		c := good
 		spoil(&c)
 		require.Error(t, c.Validate(), name)
+	}
+	for name, phases := range map[string][]Phase{
+		"one batch in time":        {{Duration: 10 * time.Second, RecordsPerSecond: 100}},
+		"one smaller batch":        {{Duration: time.Second, RecordsPerSecond: 100, Records: 50}},
+		"a warm-up has no figures": {{Duration: time.Second, RecordsPerSecond: 100, Warmup: true}, {Duration: time.Second}},
+	} {
+		c := good
+		c.Phases = phases
+		require.NoError(t, c.Validate(), name)
 	}
 }

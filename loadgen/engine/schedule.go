@@ -40,6 +40,7 @@ type schedule struct {
 	totalHits uint64
 	due       []Counts      // by phase
 	unsent    []Counts      // by phase
+	end       time.Duration // when the last phase was over by the schedule; 0 until then, and where the run was stopped
 	ended     chan struct{} // closed when the last ticket has been given out
 }
 
@@ -84,11 +85,14 @@ func (s *schedule) enter(i int) {
 }
 
 // leave ends the current phase at the given time and enters the next. A last phase without a planned end lasts until its last
-// answer.
+// answer, and until then at least.
 func (s *schedule) leave(at time.Duration) {
-	if s.phase == len(s.config.Phases)-1 && s.config.Phases[s.phase].Duration == 0 {
-		s.enter(s.phase + 1)
-		return
+	if s.phase == len(s.config.Phases)-1 {
+		s.end = at
+		if s.config.Phases[s.phase].Duration == 0 {
+			s.enter(s.phase + 1)
+			return
+		}
 	}
 	windows := append([]window(nil), *s.windows.Load()...)
 	for i := s.phase; i < len(windows); i++ {

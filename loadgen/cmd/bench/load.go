@@ -110,6 +110,9 @@ func load(ctx context.Context, config engine.Config, flags loadFlags) (err error
 			return err
 		}
 	}
+	if err := config.Validate(); err != nil {
+		return err
+	}
 	// The engine waits for a server that is away. Here a wrong address is likelier.
 	probe, err := (&net.Dialer{Timeout: 5 * time.Second}).DialContext(ctx, "tcp", config.Target)
 	if err != nil {
