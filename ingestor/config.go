@@ -21,6 +21,7 @@ type Config struct {
 	WAL       WALConfig       `yaml:"wal"`
 	Ingest    IngestConfig    `yaml:"ingest"`
 	Memtable  MemtableConfig  `yaml:"memtable"`
+	Processor ProcessorConfig `yaml:"processor"`
 	Parquet   ParquetConfig   `yaml:"parquet"`
 	Timescale TimescaleConfig `yaml:"timescale"`
 	Metrics   MetricsConfig   `yaml:"metrics"`
@@ -89,6 +90,11 @@ type MemtableConfig struct {
 	GenerationAge     time.Duration   `yaml:"generation_age" help:"seal at this age"`
 }
 
+// ProcessorConfig holds back the sinks.
+type ProcessorConfig struct {
+	Paused bool `yaml:"paused" help:"flush nothing: everything stays in the log until a start without this"`
+}
+
 // ParquetConfig tunes the Parquet sink.
 type ParquetConfig struct {
 	Enabled        bool   `yaml:"enabled" help:"write Parquet files"`
@@ -142,7 +148,7 @@ func DefaultConfig() Config {
 		}},
 		WAL: WALConfig{SegmentBytes: 64 << 20, SpareSegments: 4, MaxBytes: 64 << 30, MaxGroupBytes: 8 << 20, DirectIO: "auto"},
 		Ingest: IngestConfig{
-			QueueBytes: 64 << 20, QueueBatches: 4096, MaxBatchBytes: 4 << 20, MaxBatchRecords: 65536, MaxRecordBytes: 1 << 20,
+			QueueBytes: 64 << 20, QueueBatches: 1 << 15, MaxBatchBytes: 4 << 20, MaxBatchRecords: 65536, MaxRecordBytes: 1 << 20,
 			MaxFuture: 24 * time.Hour, MaxProducers: 16384, StreamWindow: 64,
 		},
 		Memtable:  MemtableConfig{BudgetBytes: 1 << 30, GenerationBytes: 128 << 20, GenerationRecords: 2_000_000, GenerationAge: 10 * time.Second},

@@ -8,5 +8,6 @@
 //	                        └─▶ events ──────────────▲    └───▶ timescale ◀──────────────────┘
 //
 // Start: lock of the data directory, admin port, manifest, log, sinks, recovery, committer, processor, gRPC, ready.
+// A null sink (NewNullSink) has nothing stored to open: admin port, gRPC, ready.
 // Stop: gRPC, committer, processor (and beside them metrics), sinks, log, manifest, admin port, lock.
 package ingestor

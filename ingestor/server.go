@@ -278,7 +278,7 @@ func (s *Server) recover(ctx context.Context) (err error) {
 	config := processor.DefaultConfig()
 	config.MemoryBytes = c.sealedBytes(len(sinks))
 	config.ReplayBytes, config.ReplayRecords = c.replayBytes(), uint64(c.Memtable.GenerationRecords)
-	config.MaxProducers, config.StartNow = c.Ingest.MaxProducers, c.startNow()
+	config.MaxProducers, config.StartNow, config.Paused = c.Ingest.MaxProducers, c.startNow(), c.Processor.Paused
 	s.processor, err = processor.New(config, processor.Dependencies{
 		Log: s.wal, Manifest: s.manifest, Sinks: sinks, Events: s.bus, Logger: s.log, Registerer: s.registry, OnFatal: s.fail,
 	})
@@ -311,7 +311,11 @@ func (s *Server) startMetrics(ctx context.Context) (err error) {
 }
 
 func (s *Server) startServing(context.Context) error {
-	if err := s.makeAPIs(s.ingestion); err != nil {
+	var submitter ingestionapi.Submitter = s.ingestion
+	if s.config.Processor.Paused {
+		submitter = pausedSubmitter{submitter}
+	}
+	if err := s.makeAPIs(submitter); err != nil {
 		return err
 	}
 	return s.listen(s.ingestionAPI)

@@ -72,3 +72,26 @@ func TestServersThatStoreNothing(t *testing.T) {
 		require.NoDirExists(t, server.DataDir())
 	}
 }
+
+func TestRestartWithAnotherConfig(t *testing.T) {
+	server := startReal(t, Options{
+		Binary: buildServer(t), Dir: t.TempDir(), Config: map[string]any{"processor": map[string]any{"paused": true}},
+	})
+	files := func() []string {
+		files, err := filepath.Glob(filepath.Join(server.DataDir(), "parquet", "*", "*", "*", "*", "*.parquet"))
+		require.NoError(t, err)
+		return files
+	}
+	require.EqualValues(t, 3, write(t, server, 3).GetLastLsn())
+	requireDrained(t, server)
+	require.Empty(t, files())
+	require.NoError(t, server.Restart(t.Context()), "on the same config")
+	require.EqualValues(t, 6, write(t, server, 3).GetLastLsn())
+	_, err := server.Kill()
+	require.NoError(t, err)
+	require.Empty(t, files())
+
+	require.NoError(t, server.RestartWith(t.Context(), nil))
+	requireDrained(t, server)
+	require.NotEmpty(t, files())
+}

@@ -41,6 +41,8 @@ type Config struct {
 	// StartNow names the sinks that may begin where the log begins now. Others that lack what the log no longer holds, because they
 	// were added or have lost their data, make Recover refuse.
 	StartNow []string
+	// Paused leaves everything in the log: no sink is flushed, sealed generations leave memory at once, the low watermark stays.
+	Paused bool
 }
 
 // DefaultConfig suits a server with a few hundred MiB of memory budget.
@@ -108,6 +110,9 @@ type Dependencies struct {
 
 // ErrMisplaced is what errors wrap that say that a sink's checkpoint does not fit the log.
 var ErrMisplaced = errors.New("its checkpoint does not fit the log")
+
+// ErrPaused is what Flush returns where Config.Paused leaves everything in the log.
+var ErrPaused = errors.New("the processor is paused")
 
 // fatalError marks an error after which trying again cannot help.
 type fatalError struct{ err error }

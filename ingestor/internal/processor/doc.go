@@ -24,8 +24,13 @@
 // (so that the cut log reaches down to it) and at or below what is durable. Recover loads it and applies the frames
 // above it.
 //
+// # Pause
+//
+// A paused processor (Config.Paused) has no workers: everything stays in the log. The dedupe copy goes on as ever, and once it has a
+// generation, that leaves memory. A later life without the pause finds one long backlog, and flushes it.
+//
 // # Goroutines
 //
-// Start starts one worker for each sink, the listener (events from the committer, dedupe copy) and the checkpointer.
+// Start starts one worker for each sink (none while paused), the listener (events from the committer, dedupe copy) and the checkpointer.
 // Close stops and joins them all. Accept is called by the committer and never blocks on any of them.
 package processor

@@ -69,6 +69,14 @@ func newMetrics(p *Processor, registerer prometheus.Registerer) *metrics {
 			Name: "ingestor_low_watermark_lsn", Help: "Position up to which all sinks have flushed.",
 		}, func() float64 { return float64(p.LowWatermark()) }),
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "ingestor_processor_paused", Help: "1 where the sinks were paused at start-up.",
+		}, func() float64 {
+			if p.config.Paused {
+				return 1
+			}
+			return 0
+		}),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "ingestor_sealed_bytes", Help: "Memory held by sealed generations.",
 		}, func() float64 { held, _ := p.backlog.held(); return float64(held) }),
 		prometheus.NewCounterFunc(prometheus.CounterOpts{

@@ -62,7 +62,9 @@ func New(config Config, deps Dependencies) (*Processor, error) {
 		return nil, errors.New("processor: at least one sink is required")
 	}
 	p := &Processor{config: config, deps: deps, moved: make(chan struct{})}
-	p.backlog.memoryBytes = config.MemoryBytes
+	if !config.Paused {
+		p.backlog.memoryBytes = config.MemoryBytes
+	}
 	p.metrics = newMetrics(p, deps.Registerer)
 	names := make(map[string]bool)
 	for _, sink := range deps.Sinks {
@@ -91,8 +93,12 @@ func (p *Processor) Start() error {
 	p.subscription = subscription
 	ctx, cancel := context.WithCancel(context.Background())
 	p.cancel = cancel
-	for _, w := range p.workers {
-		p.goroutines.Go(func() { w.run(ctx) })
+	if p.config.Paused {
+		p.deps.Logger.Warn("paused: nothing is flushed, everything stays in the log until a start without processor.paused")
+	} else {
+		for _, w := range p.workers {
+			p.goroutines.Go(func() { w.run(ctx) })
+		}
 	}
 	p.goroutines.Go(p.listen)
 	p.goroutines.Go(func() { p.checkpointRegularly(ctx) })
@@ -160,15 +166,19 @@ func (p *Processor) LowWatermark() uint64 {
 	return p.low
 }
 
-// Flush waits until all sinks have flushed everything that was sealed before the call, or until ctx ends.
+// Flush waits until all sinks have flushed everything that was sealed before the call, or until ctx ends. A paused processor does
+// not wait: what is not flushed stays in the log, which is ErrPaused.
 func (p *Processor) Flush(ctx context.Context) error {
 	target := p.backlog.lastLSN()
 	for {
 		p.mu.Lock()
 		low, moved := p.low, p.moved
 		p.mu.Unlock()
-		if low >= target {
+		switch {
+		case low >= target:
 			return nil
+		case p.config.Paused:
+			return fmt.Errorf("LSN %d to %d stay in the log: %w", low+1, target, ErrPaused)
 		}
 		select {
 		case <-moved:
