@@ -92,6 +92,17 @@ func TestScheduleDealsEachHitOnceAndKeepsPhasesApart(t *testing.T) {
 	require.False(t, open)
 }
 
+func TestSamplesNameTheLastPhaseAlsoAfterItsEnd(t *testing.T) {
+	c := Config{
+		Tenants: make([]Tenant, 1), Endpoints: make([]string, 1),
+		Phases: []Phase{{Name: "a", Duration: time.Second}, {Name: "b", Duration: time.Second}},
+	}.withDefaults()
+	s := sampler{recorder: newRecorder(2, 1, newSchedule(&c)), names: []string{"a", "b"}}
+	require.Equal(t, "a", s.sample(0).Phase)
+	require.Equal(t, "b", s.sample(time.Second).Phase)
+	require.Equal(t, "b", s.sample(3*time.Second).Phase)
+}
+
 func TestScheduleCountsWhatCannotBeSentAnyMore(t *testing.T) {
 	c := Config{
 		Tenants: make([]Tenant, 1), Endpoints: make([]string, 1), BatchRecords: 1, Overrun: time.Second,

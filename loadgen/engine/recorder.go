@@ -168,7 +168,7 @@ type sampler struct {
 }
 
 func (s *sampler) sample(now time.Duration) Sample {
-	sample := Sample{Elapsed: now, InFlight: s.recorder.inFlight.Load()}
+	sample := Sample{Elapsed: now, Phase: s.names[len(s.names)-1], InFlight: s.recorder.inFlight.Load()}
 	if phase := s.recorder.schedule.phaseAt(now); phase >= 0 {
 		sample.Phase = s.names[phase]
 	}

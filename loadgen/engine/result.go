@@ -54,10 +54,10 @@ type PhaseResult struct {
 // Sample is one interval of about a second.
 type Sample struct {
 	Elapsed       time.Duration // since the start of the run, at the end of the interval
-	Phase         string
-	SentRecords   uint64 // in the interval
-	AckedRecords  uint64 // in the interval
-	InFlight      int64  // batches unanswered, at its end
+	Phase         string        // at the end of the interval; after the last one's end still that one
+	SentRecords   uint64        // in the interval
+	AckedRecords  uint64        // in the interval
+	InFlight      int64         // batches unanswered, at its end
 	ResponseP50   time.Duration
 	ResponseP99   time.Duration
 	ResponseMax   time.Duration
