@@ -15,7 +15,11 @@ For each scenario that both have, the metrics of its objectives (--all: all metr
 repetitions with the Mann-Whitney U test. Below 5 % a change counts as shown; that takes at least four repetitions on each
 side (bench run --repetitions). Missing, duplicate and corrupt records are not compared: each run's verdict is about them.
 
-Differences between the machines come first. Runs from unlike machines are refused unless --force is given.`
+Differences between the machines come first. Runs from unlike machines are refused unless --force is given.
+
+Exit codes:
+  0    compared, whatever has changed: better and worse are for the reader to judge
+  104  a result that cannot be read, or runs from unlike machines`
 
 func newCompare() *cobra.Command {
 	var force, all bool

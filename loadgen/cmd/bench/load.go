@@ -32,7 +32,13 @@ const loadHelp = `Put load on a server that runs already, and print how it answe
 With --rate the loop is open: batches are due by the clock, whether or not earlier ones were answered, and the response time
 counts from when a batch was due. Without, it is closed: each stream sends as fast as its bound on unanswered batches allows.
 
-With --ledger everything sent and acked is written to a file, with which bench verify judges what is stored.`
+With --ledger everything sent and acked is written to a file, with which bench verify judges what is stored.
+
+Exit codes:
+  0    every batch was acked
+  99   batches were refused, not answered or not sent in time, or the load could not go on
+  104  bad flags, a bad recording, or no server at the address
+  105  interrupted`
 
 // loadFlags are the flags of bench load that are not fields of the engine's config.
 type loadFlags struct {

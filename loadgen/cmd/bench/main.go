@@ -35,7 +35,8 @@ func main() {
 	os.Exit(exitCode(newRoot().ExecuteContext(ctx)))
 }
 
-// exitCode prints an error and says what the program exits with. Errors without a code of their own are bad input.
+// exitCode prints an error and says what the program exits with. Errors without a code of their own are bad input, or the
+// user's interrupt.
 func exitCode(err error) int {
 	if err == nil {
 		return 0
@@ -43,6 +44,9 @@ func exitCode(err error) int {
 	var exit *exitError
 	if !errors.As(err, &exit) {
 		exit = &exitError{results.ExitBadInput, err}
+		if errors.Is(err, context.Canceled) {
+			exit.code = results.ExitInterrupted
+		}
 	}
 	if exit.cause != nil {
 		fmt.Fprintln(os.Stderr, "bench:", exit.cause)

@@ -20,7 +20,11 @@ column by column. Acked records must be there, once each; nothing may be there t
 Parquet files are read from the data directory of a server that has been stopped with SIGTERM (what is only in the log
 counts as missing). With --dsn the tables of a PostgreSQL are read, with --metrics the metrics instead of the records.
 
-Exits with 0 where all is well and with 95 where it is not.`
+Exit codes:
+  0    everything acked is stored once, unaltered, and nothing else is
+  95   records are missing, stored twice, altered, out of order, or were never sent
+  104  bad flags, or a ledger, file or database that cannot be read
+  105  interrupted`
 
 func newVerify() *cobra.Command {
 	var dataDir, dsn string
