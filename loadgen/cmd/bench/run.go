@@ -22,7 +22,8 @@ const runHelp = `Carry out scenarios and judge them.
 Each FILE is a scenario's YAML file or the name of one that ships with this program (see bench list). Without any, all
 shipped scenarios run; those that need a database are skipped, by name, where there is none.
 
-Writes into the folder of the run: result.json (schema: results/schema.json), report.md and report.html.
+Writes into the folder of the run: result.json (schema: results/schema.json), report.md and report.html. A folder that
+already holds a result is refused.
 
 The data directories lie in a work folder inside the folder of the run while it lasts. The work folder's disk is the one that is
 measured, so one in memory (tmpfs) is refused.`
@@ -70,6 +71,9 @@ func runScenarios(ctx context.Context, files []string, flags runFlags) error {
 		if flags.out, err = defaultOut(); err != nil {
 			return err
 		}
+	}
+	if _, err := os.Stat(filepath.Join(flags.out, results.FileName)); err == nil {
+		return fmt.Errorf("%s already holds a %s: name another folder with --out, or remove that one first", flags.out, results.FileName)
 	}
 	if err := os.MkdirAll(flags.out, 0o755); err != nil {
 		return err
