@@ -19,6 +19,8 @@ type Metric struct {
 	// Worst: an objective looks at the worst of all repetitions, valid or not, instead of the median. So it is for whatever tells
 	// that data was lost or altered.
 	Worst bool
+	// Ceilings are the kinds of Ceiling without which the metric is not measured.
+	Ceilings []string
 }
 
 // Stages are the server's stages with a histogram.
@@ -58,11 +60,44 @@ func buildCatalogue() map[string]Metric {
 		{Name: "other_cpu_pct", Unit: "%", Better: 0, Help: "CPU of everything else on the machine, in percent of it"},
 		{Name: "server_rss_peak_bytes", Unit: "bytes", Better: -1, Help: "highest resident memory of the server"},
 		{Name: "server_write_bytes", Unit: "bytes", Better: -1, Help: "bytes that the server sent to the storage layer"},
+		{Name: "rss_growth_ratio", Unit: "ratio", Better: -1,
+			Help: "highest resident memory of the server in the last quarter of the measured phases, over that in their second quarter"},
+		{Name: "backlog_growth_ratio", Unit: "ratio", Better: -1,
+			Help: "largest log in the last quarter of the measured phases, over that in their second quarter"},
+		{Name: "backlog_peak_bytes", Unit: "bytes", Better: -1, Help: "largest log while the load ran: what is not flushed, in whole segments"},
 		{Name: "steal_pct", Unit: "%", Better: -1, Help: "CPU time that the host took away while the load ran"},
 	} {
 		add(m)
 	}
+	addCeilingMetrics(add)
 	return byName
+}
+
+func addCeilingMetrics(add func(Metric)) {
+	for _, c := range []struct{ kind, words string }{
+		{NullSink, "the null sink: the same path, which stores nothing"},
+		{EmptyHandler, "an empty handler"},
+		{SinglePair, "the same load for one (tenant, endpoint) alone"},
+	} {
+		add(Metric{Name: c.kind + "_records_per_second", Unit: "records/s", Help: "closed-loop rate of " + c.words, Ceilings: []string{c.kind}})
+		add(Metric{Name: c.kind + "_response_p50_ns", Unit: "ns", Help: "median response time of " + c.words, Ceilings: []string{c.kind}})
+		add(Metric{Name: c.kind + "_response_p99_ns", Unit: "ns", Help: "99th percentile of the response time of " + c.words, Ceilings: []string{c.kind}})
+		add(Metric{Name: c.kind + "_ratio", Unit: "ratio", Better: +1, Help: "acked rate over that of " + c.words, Ceilings: []string{c.kind}})
+	}
+	for _, m := range []Metric{
+		{Name: "null_sink_offered_ratio", Unit: "ratio", Help: "offered rate over that of the null sink; open loop only", Ceilings: []string{NullSink}},
+		{Name: "raw_disk_records_per_second", Unit: "records/s", Help: "rate of one writer that makes one batch of this load after the other durable"},
+		{Name: "raw_disk_p50_ns", Unit: "ns", Help: "median of that writer's write and fdatasync"},
+		{Name: "raw_disk_p99_ns", Unit: "ns", Help: "99th percentile of that writer's write and fdatasync"},
+		{Name: "raw_disk_ratio", Unit: "ratio", Better: +1, Help: "acked rate over that of the raw disk; above 1 where one sync covers several batches"},
+	} {
+		if m.Ceilings == nil {
+			m.Ceilings = []string{RawDisk}
+		}
+		add(m)
+	}
+	add(Metric{Name: "idle_ack_ratio", Unit: "ratio", Better: -1, Ceilings: []string{RawDisk, EmptyHandler},
+		Help: "response_p50_ns over raw_disk_p50_ns + empty_handler_response_p50_ns: what an ack costs beyond the call and the disk"})
 }
 
 // LookUp returns the metric of that name.

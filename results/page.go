@@ -64,8 +64,10 @@ func WriteHTML(w io.Writer, r *Result) error {
 		*Result
 		Machine   string
 		Verified  string
+		Targets   []target
+		Note      string
 		Scenarios []pageScenario
-	}{Result: r, Machine: r.Env.words(), Verified: r.Verify.words()}
+	}{Result: r, Machine: r.Env.words(), Verified: r.Verify.words(), Targets: r.targets(), Note: targetsNote}
 	for i := range r.Scenarios {
 		scenario, err := newPageScenario(&r.Scenarios[i])
 		if err != nil {

@@ -75,6 +75,10 @@ type Objective struct {
 	Confidence float64  `json:"confidence,omitempty"`
 	State      State    `json:"state"`
 	Reason     string   `json:"reason,omitempty"`
+	// Target names a target of the project; WriteTargets prints a table of those. Compare says what others reach, measured
+	// elsewhere.
+	Target  string `json:"target,omitempty"`
+	Compare string `json:"compare,omitempty"`
 }
 
 // Repetition is one measured run of a scenario.
@@ -95,7 +99,9 @@ type Repetition struct {
 	Verify Verify           `json:"verify"`
 	// Histograms by name: client_response, client_service, client_schedule_lag, and server_<stage>.
 	Histograms map[string]Histogram `json:"histograms"`
-	Timeline   []Sample             `json:"timeline"`
+	// Ceilings are no figures of the server: see Ceiling.
+	Ceilings []Ceiling `json:"ceilings,omitempty"`
+	Timeline []Sample  `json:"timeline"`
 }
 
 // Verify is what the independent judge found after a run, in records.
@@ -165,6 +171,8 @@ type Sample struct {
 	// ServerCPUPct is in percent of one core, since the sample before.
 	ServerCPUPct   float64 `json:"server_cpu_pct"`
 	ServerRSSBytes int64   `json:"server_rss_bytes"`
+	// BacklogBytes is the size of the server's log; 0 where it was not to be had.
+	BacklogBytes int64 `json:"backlog_bytes,omitempty"`
 }
 
 // Environment is where the run took place.

@@ -41,7 +41,7 @@ func sampleScenario(t *testing.T, name string, repetitions int, factor float64) 
 		Name: name, Description: "A run made up for tests, with <angle brackets> & an ampersand.", File: "scenarios/" + name + ".yaml",
 		AckLevel: "wal_synced", Client: "stream, rows, prepared, 1000 a batch", OfferedRate: 1.1e6,
 		Objectives: []Objective{
-			{Metric: "acked_records_per_second", Unit: "records/s", Op: ">=", Limit: 1e6},
+			{Metric: "acked_records_per_second", Unit: "records/s", Op: ">=", Limit: 1e6, Target: "rate | of " + name, Compare: "others: 0.5M"},
 			{Metric: "commit_p99_ns", Unit: "ns", Op: "<", Limit: 1e6},
 			{Metric: "missing_records", Unit: "records", Op: "==", Limit: 0},
 		},
@@ -60,12 +60,17 @@ func sampleScenario(t *testing.T, name string, repetitions int, factor float64) 
 			},
 			Verify:     Verify{Checked: true, Acked: 8_800_000},
 			Histograms: map[string]Histogram{"server_commit": commit, "client_response": response},
+			Ceilings: []Ceiling{
+				{Kind: NullSink, AckLevel: "buffered", DurationNanos: int64(time.Second), RecordsPerSecond: 2e6, Response: response},
+				{Kind: RawDisk, Mode: "direct", WriteBytes: 147456, DurationNanos: int64(time.Second), RecordsPerSecond: 5e6, Response: commit},
+			},
 		}
+		AddCeilingMetrics(repetition.Metrics, repetition.Ceilings, scenario.OfferedRate)
 		for second := range 11 {
 			repetition.Timeline = append(repetition.Timeline, Sample{
 				ElapsedNanos: int64(second+1) * int64(time.Second), AckedRate: 1.1e6/factor + random.NormFloat64()*20_000,
 				ResponseP99Nanos: int64(2_400_000 * factor * (0.8 + 0.4*random.Float64())),
-				ServerCPUPct:     90 + 10*random.Float64(), ServerRSSBytes: 300 << 20,
+				ServerCPUPct:     90 + 10*random.Float64(), ServerRSSBytes: 300 << 20, BacklogBytes: 64 << 20,
 			})
 		}
 		scenario.Repetitions = append(scenario.Repetitions, repetition)
