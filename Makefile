@@ -8,7 +8,7 @@ VENV     := .venv
 FUZZTIME ?= 30s
 KILLS    ?= 1000
 
-.PHONY: help build test bench run up lint fuzz crashtest generate verify-generated vuln container clean
+.PHONY: help build test bench bench-hot bench-sustained run up lint fuzz crashtest generate verify-generated vuln container clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,12 @@ test: build $(VENV)/ready ## all tests: unit, integration, crash gate, Python cl
 
 bench: build ## the default scenarios against a server of their own; exit 0 only if every objective is met
 	bin/bench run
+
+bench-hot: build ## the performance targets against the ceilings of this machine; prints the table of targets
+	bin/bench run --set hot
+
+bench-sustained: build ## the targets that take ten minutes and 40 GB of disk
+	bin/bench run --set sustained
 
 run: build ## a server for development with an API key that it prints
 	scripts/run

@@ -21,10 +21,11 @@ import (
 	"golang.org/x/text/language"
 	"golang.org/x/text/message"
 
+	"github.com/ingestor-project/ingestor/loadgen/engine"
 	"github.com/ingestor-project/ingestor/results"
 )
 
-//go:embed *.yaml recordings
+//go:embed *.yaml hot/*.yaml sustained/*.yaml recordings
 var shipped embed.FS
 
 //go:embed schema.json
@@ -67,21 +68,15 @@ func (e *InvalidError) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Names lists the shipped scenarios in the order in which the default set runs.
-func Names() []string {
-	return []string{
-		"smoke", "ingest-1m", "unary-latency", "burst", "many-tenants", "crash-recovery", "replay-recorded", "metrics-timescale",
-	}
-}
-
-// Shipped loads the scenario of that name that is part of the program.
+// Shipped loads the scenario of that name that is part of the program, from any set.
 func Shipped(name string) (*Scenario, error) {
-	return load(shipped, name+".yaml", "scenarios/"+name+".yaml")
+	file := path.Join(directoryOf(name), name+".yaml")
+	return load(shipped, file, "scenarios/"+file)
 }
 
 // LoadFile loads a scenario's file, or the shipped scenario of that name where reference is a bare name.
 func LoadFile(reference string) (*Scenario, error) {
-	if slices.Contains(Names(), reference) {
+	if slices.Contains(allNames(), reference) {
 		return Shipped(reference)
 	}
 	directory, name := filepath.Split(reference)
@@ -95,7 +90,7 @@ func LoadFile(reference string) (*Scenario, error) {
 func load(files fs.FS, name, shown string) (*Scenario, error) {
 	content, err := fs.ReadFile(files, name)
 	if errors.Is(err, fs.ErrNotExist) && path.Ext(name) == "" {
-		return nil, fmt.Errorf("scenario %s: %w, and none that ships with the program has this name%s", shown, err, suggestion(name, Names()))
+		return nil, fmt.Errorf("scenario %s: %w, and none that ships with the program has this name%s", shown, err, suggestion(name, allNames()))
 	}
 	if err != nil {
 		return nil, fmt.Errorf("scenario %s: %w", shown, err)
@@ -249,8 +244,17 @@ func (d *document) checkMeaning(s *Scenario, fileName string) {
 			d.report(at("unit"), "the unit of %s is %q", metric.Name, metric.Unit)
 		}
 		s.Objectives[i].Unit = metric.Unit
+		for _, kind := range metric.Ceilings {
+			if !slices.Contains(s.Ceilings, kind) {
+				d.report(at("metric"), "%s needs %s among the ceilings", metric.Name, kind)
+			}
+		}
+		if objective.Compare != "" && objective.Target == "" {
+			d.report(at("compare"), "compare stands in the table of targets, so it needs target")
+		}
 	}
 	d.checkLoad(s)
+	d.checkCeilings(s)
 	d.checkActions(s.Actions)
 }
 
@@ -273,6 +277,26 @@ func (d *document) checkLoad(s *Scenario) {
 	config.Target = "checked without one"
 	if err := config.Validate(); err != nil {
 		d.report([]string{"load"}, "%s", strings.ReplaceAll(err.Error(), "\n", "; "))
+	}
+}
+
+func (d *document) checkCeilings(s *Scenario) {
+	for i, kind := range s.Ceilings {
+		at := []string{"ceilings", fmt.Sprint(i)}
+		switch {
+		case kind != results.RawDisk && (s.Load.Method == engine.Metrics || s.Load.Replay != nil):
+			d.report(at, "%s needs a load of synthetic records", kind)
+		case kind == results.EmptyHandler && s.Load.Method != engine.Unary:
+			d.report(at, "empty_handler needs load.method: unary")
+		case kind == results.SinglePair && s.Load.Tenants*s.Load.Endpoints == 1:
+			d.report(at, "single_pair has a meaning only for a load of several tenants or endpoints")
+		}
+	}
+	if len(s.Ceilings) > 0 && s.CeilingLength() <= 0 {
+		d.report([]string{"ceilings"}, "the measured phases have no duration, so ceiling_duration must be given")
+	}
+	if s.Validity.MaxOfferedRatio != nil && (s.Load.OfferedRate() == 0 || !slices.Contains(s.Ceilings, results.NullSink)) {
+		d.report([]string{"validity", "max_offered_ratio"}, "max_offered_ratio needs an open loop, and null_sink among the ceilings")
 	}
 }
 

@@ -23,10 +23,15 @@ type Scenario struct {
 	Server      map[string]any `yaml:"server"`
 	Load        Load           `yaml:"load"`
 	Actions     []Action       `yaml:"actions"`
-	Repetitions int            `yaml:"repetitions"`
-	Objectives  []Objective    `yaml:"objectives"`
-	Validity    Validity       `yaml:"validity"`
-	Verify      *bool          `yaml:"verify"`
+	// End is Drain or Kill: how the server ends after the load.
+	End string `yaml:"end"`
+	// Ceilings are kinds of results.Ceiling that every repetition takes.
+	Ceilings        []string      `yaml:"ceilings"`
+	CeilingDuration time.Duration `yaml:"ceiling_duration"`
+	Repetitions     int           `yaml:"repetitions"`
+	Objectives      []Objective   `yaml:"objectives"`
+	Validity        Validity      `yaml:"validity"`
+	Verify          *bool         `yaml:"verify"`
 
 	// files is the directory that the scenario's file is in.
 	files fs.FS
@@ -92,6 +97,9 @@ type Objective struct {
 	Op     string `yaml:"op"`
 	Limit  Limit  `yaml:"limit"`
 	Unit   string `yaml:"unit"`
+	// Target names a target of the project, Compare says what others reach.
+	Target  string `yaml:"target"`
+	Compare string `yaml:"compare"`
 }
 
 // Validity holds the rules under which a repetition counts. A nil rule is not checked.
@@ -100,6 +108,7 @@ type Validity struct {
 	MaxStealPct          *float64       `yaml:"max_steal_pct"`
 	MinAchievedRatio     *float64       `yaml:"min_achieved_ratio"`
 	MaxOtherCPUPct       *float64       `yaml:"max_other_cpu_pct"`
+	MaxOfferedRatio      *float64       `yaml:"max_offered_ratio"`
 	MaxClientCPUPct      *float64       `yaml:"max_client_cpu_pct"`
 	ServerHeadroomCPUPct float64        `yaml:"server_headroom_cpu_pct"`
 }
@@ -137,6 +146,9 @@ func (s *Scenario) setDefaults() {
 	if s.Database == "" {
 		s.Database = "none"
 	}
+	if s.End == "" {
+		s.End = Drain
+	}
 	s.Repetitions = max(s.Repetitions, 1)
 	if s.Validity.ServerHeadroomCPUPct == 0 {
 		s.Validity.ServerHeadroomCPUPct = defaultHeadroomCPUPct
@@ -169,6 +181,23 @@ func (s *Scenario) setDefaults() {
 
 // VerifyStored tells whether everything shall be read back.
 func (s *Scenario) VerifyStored() bool { return s.Verify == nil || *s.Verify }
+
+// Paused tells whether the server flushes nothing while the load runs, so that everything stays in its log.
+func (s *Scenario) Paused() bool {
+	processor, _ := s.Server["processor"].(map[string]any)
+	return processor["paused"] == true
+}
+
+// FlushedLater tells whether the server must be started again after the load, to flush what is in its log.
+func (s *Scenario) FlushedLater() bool { return s.End == Kill || s.Paused() }
+
+// CeilingLength is how long each ceiling is measured, its warm-up not included.
+func (s *Scenario) CeilingLength() time.Duration {
+	if s.CeilingDuration > 0 {
+		return s.CeilingDuration
+	}
+	return s.Load.Measured()
+}
 
 // Durable tells whether an ack of this scenario promises that data survives, so that a file system in memory must be refused.
 func (s *Scenario) Durable() bool { return s.Load.AckLevel != "buffered" }
@@ -217,6 +246,17 @@ func (l *Load) WarmUp() time.Duration {
 			break
 		}
 		total += phase.Duration
+	}
+	return total
+}
+
+// Measured is the length of the phases that are measured.
+func (l *Load) Measured() time.Duration {
+	total := time.Duration(0)
+	for _, phase := range l.Phases {
+		if !phase.WarmUp {
+			total += phase.Duration
+		}
 	}
 	return total
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,7 +14,7 @@ import (
 )
 
 func TestShippedScenariosAreValid(t *testing.T) {
-	for _, name := range Names() {
+	for _, name := range allNames() {
 		t.Run(name, func(t *testing.T) {
 			scenario, err := LoadFile(name)
 			require.NoError(t, err)
@@ -22,9 +23,34 @@ func TestShippedScenariosAreValid(t *testing.T) {
 			require.True(t, scenario.Durable())
 		})
 	}
-	files, err := filepath.Glob("*.yaml")
+	for _, s := range sets {
+		files, err := filepath.Glob(filepath.Join(s.directory, "*.yaml"))
+		require.NoError(t, err)
+		require.Len(t, files, len(Set(s.name)), "every file is in the set %s", s.name)
+	}
+}
+
+func TestTargetsAreMeasuredUnderRulesAndLogsHaveRoom(t *testing.T) {
+	for _, name := range append(Set("hot"), Set("sustained")...) {
+		scenario, err := Shipped(name)
+		require.NoError(t, err)
+		require.Equal(t, 5.0, *scenario.Validity.MaxStealPct, name)
+		require.Equal(t, 15.0, *scenario.Validity.MaxOtherCPUPct, name)
+		require.NotEmpty(t, scenario.Ceilings, name)
+		hasTarget := func(o Objective) bool { return o.Target != "" }
+		require.True(t, slices.ContainsFunc(scenario.Objectives, hasTarget), name)
+		require.Equal(t, scenario.Paused(), scenario.End == Kill, "%s: what is only in the log must survive a crash", name)
+	}
+}
+
+func TestSets(t *testing.T) {
+	require.Equal(t, []string{"default", "hot", "sustained"}, SetNames())
+	require.Nil(t, Set("cold"))
+	scenario, err := LoadFile("max-rows")
 	require.NoError(t, err)
-	require.Len(t, files, len(Names()), "every file is in the default set")
+	require.Equal(t, "scenarios/hot/max-rows.yaml", scenario.File)
+	_, err = LoadFile("max-row")
+	require.ErrorContains(t, err, `did you mean "max-rows"?`)
 }
 
 func TestDefaultSetFitsIntoThreeMinutes(t *testing.T) {
@@ -75,6 +101,23 @@ func TestLoadSetsDefaults(t *testing.T) {
 	config := scenario.Load.EngineConfig()
 	require.Len(t, config.Endpoints, 2)
 	require.Equal(t, time.Second, config.Phases[0].Duration)
+	require.Equal(t, Drain, scenario.End)
+	require.Equal(t, time.Second, scenario.CeilingLength(), "the measured phases'")
+	require.False(t, scenario.FlushedLater())
+}
+
+func TestCeilingsTargetsAndEnd(t *testing.T) {
+	scenario, err := loadText(t, strings.Replace(valid, "limit: 1ms, unit: ns}", "limit: 1ms, target: commit, compare: others}", 1)+
+		"  - {metric: null_sink_ratio, op: \">\", limit: 0.5}\n"+
+		"server: {processor: {paused: true}}\nend: kill\nceilings: [null_sink, raw_disk, single_pair]\nceiling_duration: 250ms\n"+
+		"validity: {max_offered_ratio: 0.5}\n")
+	require.NoError(t, err)
+	require.Equal(t, []string{"null_sink", "raw_disk", "single_pair"}, scenario.Ceilings)
+	require.Equal(t, 250*time.Millisecond, scenario.CeilingLength())
+	require.Equal(t, Objective{Metric: "commit_p99_ns", Op: "<", Limit: 1_000_000, Unit: "ns", Target: "commit", Compare: "others"}, scenario.Objectives[0])
+	require.True(t, scenario.Paused())
+	require.True(t, scenario.FlushedLater())
+	require.Equal(t, 0.5, *scenario.Validity.MaxOfferedRatio)
 }
 
 func TestErrorsNameFileLineAndSuggestion(t *testing.T) {
@@ -103,6 +146,15 @@ func TestErrorsNameFileLineAndSuggestion(t *testing.T) {
 		{"restart of a running server", valid + "actions:\n  - {at: 1s, do: restart}\n", `mine.yaml:11: restart is not possible here: the server is running`},
 		{"left stopped", valid + "actions:\n  - {at: 1s, do: kill}\n", `mine.yaml:10: the last action leaves the server stopped`},
 		{"disordered", valid + "actions:\n  - {at: 2s, do: kill}\n  - {at: 1s, do: restart}\n", `mine.yaml:12: actions must be in the order`},
+		{"unknown ceiling", valid + "ceilings: [raw_disc]\n", `mine.yaml:10: ceilings.0 is "raw_disc", must be one of null_sink, empty_handler, raw_disk, single_pair`},
+		{"ceiling of another method", valid + "ceilings:\n  - raw_disk\n  - empty_handler\n", `mine.yaml:12: empty_handler needs load.method: unary`},
+		{"ceiling of metrics", replace("  endpoints: 2", "  method: metrics") + "ceilings: [null_sink]\n", `mine.yaml:10: null_sink needs a load of synthetic records`},
+		{"a single pair alone", replace("  endpoints: 2\n", "") + "ceilings: [single_pair]\n", `mine.yaml:9: single_pair has a meaning only`},
+		{"ceiling of no length", replace("duration: 1s,", "records: 9,") + "ceilings: [null_sink]\n", `mine.yaml:10: the measured phases have no duration`},
+		{"ceiling not taken", valid + "  - {metric: idle_ack_ratio, op: \"<\", limit: 1}\nceilings: [raw_disk]\n", `mine.yaml:10: idle_ack_ratio needs empty_handler among the ceilings`},
+		{"comparison without a target", replace("limit: 1ms,", "limit: 1ms, compare: others,"), `mine.yaml:8: compare stands in the table of targets, so it needs target`},
+		{"offered ratio of nothing", valid + "validity: {max_offered_ratio: 0.5}\n", `mine.yaml:10: max_offered_ratio needs an open loop, and null_sink`},
+		{"unknown end", valid + "end: crash\n", `mine.yaml:10: end is "crash", must be one of drain, kill`},
 		{"replay of nothing", replace("  endpoints: 2", "  client: live\n  replay: {file: absent.csv}"), `mine.yaml:5: stat absent.csv`},
 	}
 	for _, test := range tests {

@@ -18,8 +18,26 @@ func TestProbeMeasuresAndCleansUp(t *testing.T) {
 	require.Empty(t, left)
 }
 
+func TestProbeAppendMeasuresWholeBlocksAndCleansUp(t *testing.T) {
+	dir, err := os.MkdirTemp(".", ".work-") // the system's temporary directory may be in memory, which has no O_DIRECT
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
+	for _, direct := range []bool{false, true} {
+		found, err := ProbeAppend(t.Context(), dir, 5000, direct, 20*time.Millisecond)
+		require.NoError(t, err)
+		require.Equal(t, 8192, found.WriteBytes)
+		require.Positive(t, found.Latency.TotalCount())
+		require.GreaterOrEqual(t, found.Elapsed, 20*time.Millisecond)
+		left, err := os.ReadDir(dir)
+		require.NoError(t, err)
+		require.Empty(t, left)
+	}
+}
+
 func TestProbeNeedsADirectory(t *testing.T) {
 	_, err := ProbeFdatasync(t.Context(), t.TempDir()+"/absent", time.Millisecond)
+	require.ErrorIs(t, err, os.ErrNotExist)
+	_, err = ProbeAppend(t.Context(), t.TempDir()+"/absent", 1, false, time.Millisecond)
 	require.ErrorIs(t, err, os.ErrNotExist)
 }
 

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"sync"
 	"time"
@@ -27,6 +28,7 @@ type attempt struct {
 	dir      string
 
 	server   *serverproc.Server
+	config   map[string]any // the server's
 	dsn      string
 	sampler  *sampler
 	load     *engine.Result
@@ -39,6 +41,7 @@ type attempt struct {
 	failure  string
 
 	leftInLog int64 // acked records that were flushed only after another start
+	ceilings  []results.Ceiling
 }
 
 func (a *attempt) ledgerPath() string { return filepath.Join(a.dir, "ledger") }
@@ -63,9 +66,13 @@ func (a *attempt) carryOut(ctx context.Context) (*results.Repetition, error) {
 	if loadErr = errors.Join(loadErr, a.server.Close()); loadErr != nil {
 		return nil, ignoreInterrupt(ctx, loadErr)
 	}
+	if err := a.takeCeilings(ctx); err != nil {
+		return nil, ignoreInterrupt(ctx, err)
+	}
 	if ctx.Err() != nil {
 		return nil, nil
 	}
+	a.flushLater(ctx)
 	a.run.options.Console.step("reading everything back")
 	verification, err := a.judge(ctx)
 	if err != nil {
@@ -76,7 +83,7 @@ func (a *attempt) carryOut(ctx context.Context) (*results.Repetition, error) {
 
 // start starts the server for the load's tenants.
 func (a *attempt) start(ctx context.Context, config engine.Config) error {
-	options := serverproc.Options{Binary: a.run.options.Server, Dir: filepath.Join(a.dir, "server"), Config: a.scenario.Server}
+	options := serverproc.Options{Binary: a.run.options.Server, Dir: filepath.Join(a.dir, "server"), Config: a.scenario.Server, StartTimeout: startTimeout}
 	for _, tenant := range config.Tenants {
 		options.Tenants = append(options.Tenants, tenant.ID)
 	}
@@ -88,6 +95,7 @@ func (a *attempt) start(ctx context.Context, config engine.Config) error {
 		}
 		options.Config = withDSN(options.Config, a.dsn)
 	}
+	a.config = options.Config
 	var err error
 	a.server, err = serverproc.Start(ctx, options)
 	return err
@@ -222,13 +230,43 @@ func (a *attempt) act(ctx context.Context, do string) (failure string) {
 	return ""
 }
 
-// stop drains the server at the end, also after an interrupt.
+// stop ends the server as the scenario says, also after an interrupt.
 func (a *attempt) stop(ctx context.Context) {
 	if a.failure != "" || !a.server.Running() {
 		return
 	}
+	if a.scenario.End == scenarios.Kill {
+		a.failure = a.act(ctx, scenarios.Kill)
+		return
+	}
 	a.run.options.Console.step("draining")
 	a.failure = a.terminate(ctx)
+}
+
+// flushLater flushes the log of a server that was killed, or that was told not to flush.
+func (a *attempt) flushLater(ctx context.Context) {
+	if a.failure != "" || !a.scenario.FlushedLater() {
+		return
+	}
+	a.run.options.Console.step("starting the server again to flush its log")
+	begin := time.Now()
+	if err := a.server.RestartWith(ctx, flushing(a.config)); err != nil {
+		a.failure = "the server did not start again: " + err.Error()
+		return
+	}
+	a.recovery = max(a.recovery, time.Since(begin))
+	a.failure = a.terminate(ctx)
+}
+
+// flushing returns a server's config without processor.paused; the given one is not changed.
+func flushing(config map[string]any) map[string]any {
+	merged := maps.Clone(config)
+	if processor, ok := config["processor"].(map[string]any); ok {
+		processor = maps.Clone(processor)
+		delete(processor, "paused")
+		merged["processor"] = processor
+	}
+	return merged
 }
 
 func (a *attempt) terminate(ctx context.Context) (failure string) {

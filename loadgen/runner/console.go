@@ -43,7 +43,7 @@ func loadLength(s *scenarios.Scenario) time.Duration {
 	for _, phase := range s.Load.Phases {
 		total += phase.Duration
 	}
-	return total
+	return total + time.Duration(len(s.Ceilings))*(s.CeilingLength()+ceilingWarmUp(s))
 }
 
 func (c *Console) begin(s *scenarios.Scenario, index int) {

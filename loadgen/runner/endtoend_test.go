@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -91,6 +92,27 @@ func TestRunAgainstTheRealServer(t *testing.T) {
 		{"killed", tinyLoad + "actions:\n  - {at: 400ms, do: kill}\n  - {at: 500ms, do: restart}\n", func(t *testing.T, r results.Repetition) {
 			require.Positive(t, r.Metrics["recovery_ready_ns"])
 		}},
+		{"killed at the end", tinyLoad + "end: kill\n", func(t *testing.T, r results.Repetition) {
+			require.Positive(t, r.Metrics["recovery_ready_ns"])
+			require.Zero(t, r.Metrics["left_in_log_records"])
+		}},
+		{"paused and drained", tinyLoad + "server: {processor: {paused: true}}\n", requireFlushedLater},
+		{"paused and killed", tinyLoad + "server: {processor: {paused: true}}\nend: kill\n", requireFlushedLater},
+		{"with ceilings", tinyLoad + "ceilings: [null_sink, raw_disk, single_pair]\nceiling_duration: 200ms\n", func(t *testing.T, r results.Repetition) {
+			require.Equal(t, []string{"null_sink", "raw_disk", "raw_disk", "single_pair"}, kindsOf(r.Ceilings))
+			require.Equal(t, []string{"buffered", "", "", "wal_synced"}, ackLevelsOf(r.Ceilings))
+			require.EqualValues(t, 4096, r.Ceilings[1].WriteBytes, "20 records of 144 bytes")
+			requireRatio(t, r, "null_sink")
+			requireRatio(t, r, "raw_disk")
+			requireRatio(t, r, "single_pair")
+			require.Equal(t, 2000/r.Metrics["null_sink_records_per_second"], r.Metrics["null_sink_offered_ratio"])
+		}},
+		{"one caller", strings.Replace(tinyLoad, "  streams: 2\n", "  method: unary\n", 1) +
+			"ceilings: [empty_handler, raw_disk]\nceiling_duration: 200ms\n", func(t *testing.T, r results.Repetition) {
+			require.Equal(t, []string{"empty_handler", "raw_disk", "raw_disk"}, kindsOf(r.Ceilings))
+			requireRatio(t, r, "empty_handler")
+			require.Positive(t, r.Metrics["idle_ack_ratio"])
+		}},
 		{"drained", tinyLoad + "actions:\n  - {at: 400ms, do: drain}\n  - {at: 500ms, do: restart}\n", func(t *testing.T, r results.Repetition) {
 			require.Positive(t, r.Metrics["recovery_ready_ns"])
 		}},
@@ -112,6 +134,35 @@ func TestRunAgainstTheRealServer(t *testing.T) {
 			require.Empty(t, left, "nothing is left of a good repetition")
 		})
 	}
+}
+
+// requireFlushedLater wants to see that the log held everything until another start.
+func requireFlushedLater(t *testing.T, r results.Repetition) {
+	require.Positive(t, r.Metrics["recovery_ready_ns"])
+	require.Positive(t, r.Metrics["drain_ns"])
+	require.Positive(t, r.Metrics["verified_records"])
+}
+
+func requireRatio(t *testing.T, r results.Repetition, kind string) {
+	t.Helper()
+	require.Positive(t, r.Metrics[kind+"_records_per_second"])
+	require.InEpsilon(t, r.Metrics["acked_records_per_second"]/r.Metrics[kind+"_records_per_second"], r.Metrics[kind+"_ratio"], 1e-9)
+}
+
+func kindsOf(ceilings []results.Ceiling) []string {
+	var kinds []string
+	for _, ceiling := range ceilings {
+		kinds = append(kinds, ceiling.Kind)
+	}
+	return kinds
+}
+
+func ackLevelsOf(ceilings []results.Ceiling) []string {
+	var levels []string
+	for _, ceiling := range ceilings {
+		levels = append(levels, ceiling.AckLevel)
+	}
+	return levels
 }
 
 func TestRunReportsAServerThatRefusesItsConfig(t *testing.T) {

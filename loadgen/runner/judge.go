@@ -2,7 +2,6 @@ package runner
 
 import (
 	"context"
-
 	"fmt"
 
 	"github.com/ingestor-project/ingestor/loadgen/engine"

@@ -18,7 +18,7 @@ func (a *attempt) measure(verification verification) (*results.Repetition, error
 	repetition := &results.Repetition{
 		Index: a.index, Failure: a.failure, DurationNanos: int64(measured.Duration), StealPct: a.steal,
 		Metrics: map[string]float64{}, Errors: errorCounts(measured), Verify: verification.Verify,
-		Histograms: map[string]results.Histogram{}, Timeline: a.sampler.timeline,
+		Histograms: map[string]results.Histogram{}, Timeline: a.sampler.timeline, Ceilings: a.ceilings,
 	}
 	a.addLoadMetrics(repetition.Metrics, measured)
 	a.addServerMetrics(repetition.Metrics)
@@ -42,7 +42,10 @@ func (a *attempt) measure(verification verification) (*results.Repetition, error
 			return nil, err
 		}
 	}
+	results.AddCeilingMetrics(repetition.Metrics, a.ceilings, a.scenario.Load.OfferedRate())
+	results.AddGrowthMetrics(repetition.Metrics, a.sampler.measured(a.scenario.Load.WarmUp()))
 	repetition.Invalid = invalidity(a.scenario.Validity, repetition.Metrics, a.scenario.Load.Window())
+	repetition.Invalid = append(repetition.Invalid, disturbed(a.scenario.Validity, a.ceilings)...)
 	return repetition, nil
 }
 
@@ -98,6 +101,9 @@ func (a *attempt) addServerMetrics(metrics map[string]float64) {
 	metrics["server_cpu_pct"] = a.machinePct(a.sampler.cpu)
 	metrics["server_rss_peak_bytes"] = float64(a.sampler.rssPeakBytes)
 	metrics["server_write_bytes"] = float64(a.sampler.writeBytes)
+	if a.sampler.backlogPeakBytes > 0 {
+		metrics["backlog_peak_bytes"] = float64(a.sampler.backlogPeakBytes)
+	}
 	// The figures come from different clocks, so a quiet machine may seem to have used less than nothing.
 	others := max(0, a.busy-a.sampler.cpu-a.load.ClientCPU)
 	metrics["other_cpu_pct"] = a.machinePct(others)
@@ -132,6 +138,9 @@ func invalidity(rules scenarios.Validity, metrics map[string]float64, window tim
 	}
 	if limit := rules.MaxClientCPUPct; limit != nil && metrics["client_cpu_pct"] > *limit {
 		note("client_cpu_pct", "the load generator used %s of the machine, more than %s", *limit)
+	}
+	if limit := rules.MaxOfferedRatio; limit != nil && metrics["null_sink_offered_ratio"] > *limit {
+		note("null_sink_offered_ratio", "the offered load is %s of what this machine carries without a log, more than %s", *limit)
 	}
 	if metrics["server_cpu_pct"] >= rules.ServerHeadroomCPUPct || metrics["ack_max_ns"] > float64(window) {
 		// The server was busy, or kept the load generator waiting: what is late or missing may be its doing, and the

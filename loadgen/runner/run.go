@@ -36,8 +36,10 @@ type Options struct {
 const (
 	// probeDuration is how long the fdatasync probe takes.
 	probeDuration = time.Second
-	// drainTimeout bounds the drain of a server.
-	drainTimeout = time.Minute
+	// startTimeout bounds the start of a server, the preparation of its log and replay included.
+	startTimeout = 5 * time.Minute
+	// drainTimeout bounds the drain of a server. It is longer than what scenarios set for the server itself.
+	drainTimeout = 10 * time.Minute
 )
 
 // Run carries out the scenarios and returns the judged result. The error is not nil where the benchmark could not do its work; a
@@ -117,7 +119,7 @@ func (r *run) scenario(ctx context.Context, s *scenarios.Scenario) (results.Scen
 	}
 	for _, o := range s.Objectives {
 		outcome.Objectives = append(outcome.Objectives, results.Objective{
-			Scenario: s.Name, Metric: o.Metric, Unit: o.Unit, Op: o.Op, Limit: float64(o.Limit),
+			Scenario: s.Name, Metric: o.Metric, Unit: o.Unit, Op: o.Op, Limit: float64(o.Limit), Target: o.Target, Compare: o.Compare,
 		})
 	}
 	if s.Database == scenarios.Postgres {

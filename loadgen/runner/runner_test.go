@@ -27,6 +27,7 @@ func TestInvalidity(t *testing.T) {
 	good := map[string]float64{
 		"schedule_lag_p99_ns": 4e6, "steal_pct": 1, "achieved_ratio": 0.99, "client_cpu_pct": 30, "server_cpu_pct": 20, "ack_max_ns": 3e6,
 	}
+	rules.MaxOfferedRatio = pointer(0.5)
 	const window = 10 * time.Millisecond
 	tests := []struct {
 		name   string
@@ -37,6 +38,8 @@ func TestInvalidity(t *testing.T) {
 		{"steal", map[string]float64{"steal_pct": 9}, []string{"the host took away 9.0% of the CPU, more than 5.0%"}},
 		{"others", map[string]float64{"other_cpu_pct": 40}, []string{"other processes used 40.0% of the machine, more than 10.0%"}},
 		{"client", map[string]float64{"client_cpu_pct": 80}, []string{"the load generator used 80.0% of the machine, more than 60.0%"}},
+		{"offered", map[string]float64{"null_sink_offered_ratio": 0.8},
+			[]string{"the offered load is 0.800 of what this machine carries without a log, more than 0.500"}},
 		{"lag", map[string]float64{"schedule_lag_p99_ns": 9e6}, []string{"the load generator was late by 9 ms at the 99th percentile, more than 5 ms, through no fault of the server"}},
 		{"lag of a busy server", map[string]float64{"schedule_lag_p99_ns": 9e6, "server_cpu_pct": 60}, nil},
 		{"achieved", map[string]float64{"achieved_ratio": 0.5}, []string{"only 0.500 of the offered load was acked, less than 0.980, through no fault of the server"}},
@@ -66,6 +69,31 @@ func TestWithDSNKeepsTheScenariosConfig(t *testing.T) {
 		"wal": map[string]any{"direct_io": "on"}, "timescale": map[string]any{"connections": 2, "dsn": "postgres://x"},
 	}, got)
 	require.Equal(t, map[string]any{"connections": 2}, config["timescale"], "the scenario is used again")
+}
+
+func TestDisturbedCeilings(t *testing.T) {
+	ceilings := []results.Ceiling{{Kind: results.NullSink, StealPct: 4}, {Kind: results.RawDisk, StealPct: 7}}
+	require.Equal(t, []string{"the host took away 7.0% of the CPU while the ceiling raw_disk was taken, more than 5.0%"},
+		disturbed(scenarios.Validity{MaxStealPct: pointer(5.0)}, ceilings))
+	require.Empty(t, disturbed(scenarios.Validity{}, ceilings))
+}
+
+func TestFlushingLiftsThePauseAlone(t *testing.T) {
+	config := map[string]any{"wal": map[string]any{"direct_io": "on"}, "processor": map[string]any{"paused": true, "other": 1}}
+	require.Equal(t, map[string]any{"wal": map[string]any{"direct_io": "on"}, "processor": map[string]any{"other": 1}}, flushing(config))
+	require.Equal(t, map[string]any{"paused": true, "other": 1}, config["processor"], "the scenario is used again")
+	require.Empty(t, flushing(nil))
+}
+
+func TestMeasuredSamplesLieWhollyAfterTheWarmUp(t *testing.T) {
+	s := sampler{}
+	for second := range 6 {
+		s.timeline = append(s.timeline, results.Sample{ElapsedNanos: int64(second+1) * int64(time.Second)})
+	}
+	require.Len(t, s.measured(0), 6)
+	require.Equal(t, int64(3*time.Second), s.measured(2 * time.Second)[0].ElapsedNanos)
+	require.Equal(t, int64(4*time.Second), s.measured(2500 * time.Millisecond)[0].ElapsedNanos)
+	require.Empty(t, s.measured(time.Minute))
 }
 
 func TestFromReportsCountsAnAckOnceAndFaultsEverywhere(t *testing.T) {

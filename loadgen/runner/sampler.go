@@ -1,6 +1,7 @@
 package runner
 
 import (
+	"context"
 	"time"
 
 	"github.com/ingestor-project/ingestor/loadgen/engine"
@@ -19,7 +20,12 @@ type sampler struct {
 	cpu          time.Duration
 	writeBytes   int64
 	rssPeakBytes int64
+
+	backlogPeakBytes int64
 }
+
+// backlogTimeout bounds the question for the size of the log, so that a server in trouble does not hold up the progress report.
+const backlogTimeout = 500 * time.Millisecond
 
 // newSampler begins with what the server has cost so far, so that only the load's part is counted.
 func newSampler(server *serverproc.Server) *sampler {
@@ -54,13 +60,38 @@ func (s *sampler) sample(p engine.Progress) {
 	}
 	cpu := s.advance()
 	s.lastAt = p.Elapsed
+	backlog := s.backlogBytes()
+	s.backlogPeakBytes = max(s.backlogPeakBytes, backlog)
 	s.timeline = append(s.timeline, results.Sample{
 		ElapsedNanos:     int64(p.Elapsed),
 		AckedRate:        float64(p.AckedRecords) / interval.Seconds(),
 		ResponseP99Nanos: int64(p.ResponseP99),
 		ServerCPUPct:     100 * float64(cpu) / float64(interval),
 		ServerRSSBytes:   s.last.RSSBytes,
+		BacklogBytes:     backlog,
 	})
+}
+
+// backlogBytes is the size of the server's log, or 0 where the server does not tell.
+func (s *sampler) backlogBytes() int64 {
+	ctx, cancel := context.WithTimeout(context.Background(), backlogTimeout)
+	defer cancel()
+	families, err := s.server.Metrics(ctx)
+	if err != nil {
+		return 0
+	}
+	size, _ := serverproc.SumMetric(families, "ingestor_wal_size_bytes")
+	return int64(size)
+}
+
+// measured are the samples whose time lies wholly after the warm-up.
+func (s *sampler) measured(warmUp time.Duration) []results.Sample {
+	for i := range s.timeline {
+		if i == 0 && warmUp == 0 || i > 0 && s.timeline[i-1].ElapsedNanos >= int64(warmUp) {
+			return s.timeline[i:]
+		}
+	}
+	return nil
 }
 
 // finish counts what came after the last sample.

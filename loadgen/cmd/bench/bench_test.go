@@ -34,6 +34,7 @@ func TestExitCodes(t *testing.T) {
 	require.NoError(t, os.WriteFile(bad, []byte("name: bad\n"), 0o644))
 	for _, args := range [][]string{
 		{"nonsense"}, {"run", "--nonsense"}, {"run", bad}, {"run", "absent.yaml"}, {"run", "smoke", "--server", "/nonexistent"},
+		{"run", "--set", "cold"},
 		{"compare", "one"}, {"report", t.TempDir()}, {"verify"}, {"verify", "--ledger", "x"}, {"verify", "--ledger", "x", "--metrics"},
 		{"load", "--ack-level", "perhaps"}, {"load", "--insecure"}, {"load", "--batch", "-1"}, {"load", "--tls-ca", bad},
 	} {
@@ -45,7 +46,7 @@ func TestExitCodes(t *testing.T) {
 }
 
 func TestLoadScenariosReportsEveryFile(t *testing.T) {
-	list, err := loadScenarios(nil)
+	list, err := loadScenarios(scenarios.Names())
 	require.NoError(t, err)
 	require.Len(t, list, len(scenarios.Names()))
 	_, err = loadScenarios([]string{"smoke", "absent-1.yaml", "absent-2.yaml"})

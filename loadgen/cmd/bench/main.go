@@ -61,7 +61,8 @@ stored, and compares that with its own record of what was sent and acked. No rat
 and how fast the disk makes a write durable.
 
 Try it:
-  bench run                          all scenarios that ship with it, about two minutes
+  bench run                          the default set of scenarios, about two minutes
+  bench run --set hot                the performance targets, each against the ceilings of this machine
   bench run smoke                    one of them
   bench run my.yaml --out /tmp/mine  a scenario of your own; the files in scenarios/ are examples
   bench report /tmp/mine             print the result again, rewrite its report.md and report.html

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -27,7 +28,7 @@ func newReport() *cobra.Command {
 			if err := result.SaveReports(args[0]); err != nil {
 				return err
 			}
-			return results.WriteTable(os.Stdout, result)
+			return errors.Join(results.WriteTargets(os.Stdout, result), results.WriteTable(os.Stdout, result))
 		},
 	}
 }
@@ -51,13 +52,15 @@ The format of scenarios is described in scenarios/schema.json; the files in scen
 				}
 				return table.Flush()
 			}
-			fmt.Fprintln(table, "SCENARIO\tLOAD\tDESCRIPTION")
-			for _, name := range scenarios.Names() {
-				scenario, err := scenarios.Shipped(name)
-				if err != nil {
-					return err
+			fmt.Fprintln(table, "SCENARIO\tSET\tLOAD\tDESCRIPTION")
+			for _, set := range scenarios.SetNames() {
+				for _, name := range scenarios.Set(set) {
+					scenario, err := scenarios.Shipped(name)
+					if err != nil {
+						return err
+					}
+					fmt.Fprintf(table, "%s\t%s\t%s\t%s\n", name, set, scenario.Load.Words(), scenario.Description)
 				}
-				fmt.Fprintf(table, "%s\t%s\t%s\n", name, scenario.Load.Words(), scenario.Description)
 			}
 			return table.Flush()
 		},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,8 +20,9 @@ import (
 
 const runHelp = `Carry out scenarios and judge them.
 
-Each FILE is a scenario's YAML file or the name of one that ships with this program (see bench list). Without any, all
-shipped scenarios run; those that need a database are skipped, by name, where there is none.
+Each FILE is a scenario's YAML file or the name of one that ships with this program (see bench list). Without any, those of
+the set run; in it, scenarios that need a database are skipped, by name, where there is none. The set "hot" measures the
+project's performance targets against the ceilings of the machine, "sustained" those that take ten minutes and more.
 
 Writes into the folder of the run: result.json (schema: results/schema.json), report.md and report.html. A folder that
 already holds a result is refused.
@@ -30,8 +32,8 @@ measured, so one in memory (tmpfs) is refused.`
 
 // runFlags are the flags of bench run.
 type runFlags struct {
-	out, server, workDir string
-	repetitions          int
+	out, server, workDir, set string
+	repetitions               int
 }
 
 func newRun() *cobra.Command {
@@ -42,12 +44,14 @@ func newRun() *cobra.Command {
 		Long:  runHelp,
 		Example: `  bench run
   bench run ingest-1m --repetitions 5 --out results/before
-  bench run scenarios/smoke.yaml`,
+  bench run scenarios/smoke.yaml
+  bench run --set hot`,
 		RunE: func(command *cobra.Command, files []string) error {
 			return runScenarios(command.Context(), files, flags)
 		},
 	}
 	command.Flags().StringVar(&flags.out, "out", "", "folder of the run (default results/<UTC time>-<commit>)")
+	command.Flags().StringVar(&flags.set, "set", scenarios.DefaultSet, "set to run where no FILE is given: "+strings.Join(scenarios.SetNames(), ", "))
 	command.Flags().StringVar(&flags.server, "server", "", "the server's binary (default: ingestion-server beside this program)")
 	command.Flags().StringVar(&flags.workDir, "work-dir", "", "folder for data directories; its disk is measured (default: work, inside the folder of the run; .data, where that is in memory)")
 	command.Flags().IntVar(&flags.repetitions, "repetitions", 0, "repeat each scenario so often instead of what it states")
@@ -55,7 +59,13 @@ func newRun() *cobra.Command {
 }
 
 func runScenarios(ctx context.Context, files []string, flags runFlags) error {
-	list, err := loadScenarios(files)
+	references := files
+	if len(files) == 0 {
+		if references = scenarios.Set(flags.set); references == nil {
+			return fmt.Errorf("--set: there is no set %q, only %s", flags.set, strings.Join(scenarios.SetNames(), ", "))
+		}
+	}
+	list, err := loadScenarios(references)
 	if err != nil {
 		return err
 	}
@@ -102,7 +112,7 @@ func runScenarios(ctx context.Context, files []string, flags runFlags) error {
 	if err := errors.Join(runErr, result.Save(flags.out), result.SaveReports(flags.out)); err != nil {
 		return err
 	}
-	if err := results.WriteTable(os.Stdout, result); err != nil {
+	if err := errors.Join(results.WriteTargets(os.Stdout, result), results.WriteTable(os.Stdout, result)); err != nil {
 		return err
 	}
 	fmt.Printf("written: %s\n", filepath.Join(flags.out, results.HTMLName))
@@ -114,9 +124,6 @@ func runScenarios(ctx context.Context, files []string, flags runFlags) error {
 
 // loadScenarios loads all files before anything runs, so that a mistake in the last one costs no time.
 func loadScenarios(references []string) ([]*scenarios.Scenario, error) {
-	if len(references) == 0 {
-		references = scenarios.Names()
-	}
 	var list []*scenarios.Scenario
 	var problems []error
 	for _, reference := range references {
