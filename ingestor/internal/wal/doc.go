@@ -9,6 +9,8 @@
 //	first, err := w.Append(wal.Entry{Records: n, Parts: ...})         // one goroutine, any number of entries, then:
 //	err = w.Sync()                                                    // one write, one fdatasync; now ack what was appended
 //
+//	err = w.Begin(); w.Append(...); err = <-w.Done()                  // the same without waiting: the next group fills meanwhile
+//
 //	err = w.TruncateBelow(lowest + 1)                                 // once every sink has flushed up to lowest
 //	err = w.Close()
 //
@@ -43,13 +45,13 @@
 // # The caller's duties
 //
 //  1. No two processes use one directory at a time.
-//  2. One goroutine calls Append, Sync, MarkDurable and Close, or several one after the other.
-//  3. Ack an entry only after the Sync that followed its Append returned nil; after ErrNoSpace refuse what was appended since
-//     the last Sync; after any other error answer "unknown" and stop.
+//  2. One goroutine calls Append, Sync, Begin, MarkDurable and Close, or several one after the other.
+//  3. Ack an entry only after the Sync that followed its Append returned nil, or Done delivered nil for the Begin; after ErrNoSpace
+//     refuse what was appended since the last of them; after any other error answer "unknown" and stop.
 //  4. Call TruncateBelow only with what every sink has made durable, and pass FirstLSN accordingly at the next Open.
 //
 // # Goroutines
 //
-// A WAL owns one goroutine, which prepares spares. Open starts it, Close ends it and waits for it. Writes and syncs of the
-// log happen on the goroutine that calls Sync.
+// A WAL owns a goroutine that prepares spares, which Open starts, and one that writes and syncs the groups of Begin, which the first
+// Begin starts. Close ends both and waits for them. Sync writes on the goroutine that calls it.
 package wal

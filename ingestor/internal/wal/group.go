@@ -13,6 +13,7 @@ type group struct {
 	size    int // bytes of frames
 	frames  int
 	records uint64
+	last    LSN // the highest at or before the last frame
 }
 
 func newGroup(maxBytes int) *group { return &group{buf: vfs.AlignedBuffer(maxBytes)} }
@@ -38,6 +39,7 @@ func (g *group) add(kind uint8, first LSN, records uint32, parts [2][]byte) erro
 	g.size += size
 	g.frames++
 	g.records += uint64(records)
+	g.last = first + LSN(records) - 1
 	return nil
 }
 
@@ -73,4 +75,4 @@ func (g *group) stamp(h *segmentHeader, offset int64, chain uint32, durable LSN)
 	return padded, chain
 }
 
-func (g *group) reset() { g.size, g.frames, g.records = 0, 0, 0 }
+func (g *group) reset() { g.size, g.frames, g.records, g.last = 0, 0, 0, 0 }

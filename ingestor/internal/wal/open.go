@@ -46,7 +46,10 @@ func Open(ctx context.Context, opt Options) (*WAL, error) {
 }
 
 func newWAL(opt Options) *WAL {
-	return &WAL{opt: opt, group: newGroup(opt.MaxGroupBytes), metrics: newMetrics(opt.Registerer), firstSegment: 1}
+	return &WAL{
+		opt: opt, group: newGroup(opt.MaxGroupBytes), other: newGroup(opt.MaxGroupBytes),
+		metrics: newMetrics(opt.Registerer), firstSegment: 1, syncer: newSyncer(),
+	}
 }
 
 // chooseDirect decides on direct I/O.

@@ -59,11 +59,11 @@ type Options struct {
 	Logger *slog.Logger
 	// Registerer gets the metrics; there are none when nil.
 	Registerer prometheus.Registerer
-	// OnGroup, when set, is called by Sync, on its goroutine, after each durable group and before Sync returns.
+	// OnGroup, when set, is called after each durable group, before Sync returns or Done delivers, on the goroutine that wrote it.
 	OnGroup func(GroupStats)
 }
 
-// GroupStats says what a Sync did and how long it took.
+// GroupStats says what was done for a group and how long it took.
 type GroupStats struct {
 	Frames  int
 	Records uint64

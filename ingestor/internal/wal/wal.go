@@ -57,6 +57,7 @@ var (
 	ErrClosed = errors.New("wal: closed")
 
 	errNoRecords = errors.New("wal: entry without records")
+	errUnderWay  = errors.New("wal: a group is under way")
 )
 
 // CorruptionError says that the log is damaged in a way that a crash cannot explain, so that records which were durable
@@ -73,8 +74,8 @@ func (e *CorruptionError) Error() string {
 	return fmt.Sprintf("wal: segment %s is corrupt at byte %d: %s", e.Segment, e.OffsetBytes, e.Reason)
 }
 
-// WAL is an open log. One goroutine at a time may call Append, Sync, MarkDurable and Close; all other methods may be called
-// by any goroutine at any time before Close.
+// WAL is an open log. One goroutine at a time may call Append, Sync, Begin, MarkDurable and Close, and receive from Done; all
+// other methods may be called by any goroutine at any time before Close.
 type WAL struct {
 	opt     Options
 	id      [16]byte
@@ -87,10 +88,13 @@ type WAL struct {
 	suffix       string
 
 	// Of the goroutine that appends. file is that of the newest segment; nil until this WAL has begun one, because nothing
-	// is ever added to a segment that was recovered. unproven is set while the last group has no frame after it.
+	// is ever added to a segment that was recovered. unproven is set while the last group has no frame after it. group takes
+	// what is appended. other is empty, or with the syncer, which has file and the end of the newest segment with it.
 	group    *group
+	other    *group
 	file     vfs.File
 	unproven bool
+	syncer   syncer
 
 	next     atomic.Uint64
 	durable  atomic.Uint64
@@ -148,29 +152,58 @@ func (w *WAL) Append(e Entry) (first LSN, err error) {
 
 // Sync writes the current group and makes it durable: one write, one fdatasync. After nil, everything appended before is
 // durable. ErrNoSpace means that nothing was written: the group is dropped, its LSNs are given out again, and writing may
-// go on. Any other failure poisons the WAL for good, and whether the group is durable is unknown.
+// be tried later. After any other error the log is poisoned, and nobody knows whether the group is there. No group may be
+// under way.
 func (w *WAL) Sync() error {
-	if err := w.usable(); err != nil {
+	stats, err := w.prepare()
+	if err != nil || w.group.frames == 0 {
 		return err
 	}
-	if w.group.frames == 0 {
-		return nil
+	return w.writeGroup(w.group, stats)
+}
+
+// Begin is Sync that does not wait: it hands the current group to the syncer, and Append fills another one meanwhile. Done
+// delivers the outcome. Without an entry to sync Begin does nothing, and nothing is delivered. Its own errors are those of
+// Sync before anything is written; there is no outcome then.
+//
+// One group is under way at a time, until its outcome has been received. So what a crash leaves on disk is what it would leave
+// with Sync.
+func (w *WAL) Begin() error {
+	stats, err := w.prepare()
+	if err != nil || w.group.frames == 0 {
+		return err
 	}
+	w.syncer.begin(w, w.group, stats)
+	w.group, w.other = w.other, w.group
+	return nil
+}
+
+// Done delivers the outcome of each group that was begun: nil when everything appended before Begin is durable; otherwise the
+// log is poisoned, and nobody knows whether the group is there.
+func (w *WAL) Done() <-chan error { return w.syncer.done }
+
+// prepare sees to it that the newest segment has room for the current group, and begins one if need be.
+func (w *WAL) prepare() (GroupStats, error) {
 	var stats GroupStats
+	if err := w.usable(); err != nil {
+		return stats, err
+	}
+	if w.group.frames == 0 {
+		return stats, nil
+	}
+	if w.syncer.busy.Load() {
+		return stats, errUnderWay
+	}
 	if w.file == nil || !w.fits(w.group.paddedBytes()) {
 		began := time.Now()
 		if err := w.roll(); err != nil {
 			w.discard()
-			return err
+			return stats, err
 		}
 		stats.Roll = time.Since(began)
 	}
-	if err := w.writeGroup(&stats); err != nil {
-		return err
-	}
 	w.unproven = true
-	w.opt.OnGroup(stats)
-	return nil
+	return stats, nil
 }
 
 // MarkDurable writes a frame without records which proves that the last group was synced. Without it, damage to the last
@@ -183,7 +216,7 @@ func (w *WAL) MarkDurable() error {
 		return err
 	}
 	switch {
-	case !w.unproven || w.group.frames > 0:
+	case !w.unproven || w.group.frames > 0 || w.syncer.busy.Load():
 		return nil
 	case w.file == nil:
 		return w.roll()
@@ -193,12 +226,13 @@ func (w *WAL) MarkDurable() error {
 	return w.mark(kindMarker)
 }
 
-// Close drops what was appended but not synced, seals the segment, waits for the goroutine and closes all files. The caller
-// ends all other calls first. A poisoned WAL is closed without the seal.
+// Close lets a group under way end, drops what was appended and not synced, seals the segment, waits for the goroutines and closes
+// all files. The caller ends all other calls first. A poisoned WAL is closed without the seal.
 func (w *WAL) Close() error {
 	if w.closed.Swap(true) {
 		return ErrClosed
 	}
+	w.syncer.stop()
 	w.spares.stop()
 	w.metrics.unregister()
 	if w.file == nil {

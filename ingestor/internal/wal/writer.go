@@ -31,13 +31,13 @@ func (w *WAL) discard() {
 	w.group.reset()
 }
 
-// writeGroup writes and syncs the current group behind the newest segment's end, then publishes it.
+// writeGroup writes and syncs a group behind the newest segment's end, publishes it, and empties it.
 //
 // Invariants: the group was complete before its bytes were stamped, and stamped before the sync began, so that an ack after
 // it covers nothing that came later. Everything before the group is durable already: its frames say so. The write touches
 // no block that holds an earlier group.
-func (w *WAL) writeGroup(stats *GroupStats) error {
-	seg, g := w.newest(), w.group
+func (w *WAL) writeGroup(g *group, stats GroupStats) error {
+	seg := w.newest()
 	began := time.Now()
 	b, checksum := g.stamp(&seg.header, seg.endBytes, seg.checksum, w.durable.Load())
 	if _, err := w.file.WriteAt(b, seg.endBytes); err != nil {
@@ -50,14 +50,16 @@ func (w *WAL) writeGroup(stats *GroupStats) error {
 	stats.Frames, stats.Records, stats.Bytes = g.frames, g.records, len(b)
 	stats.Write, stats.Datasync = wrote.Sub(began), time.Since(wrote)
 
-	last := w.next.Load() - 1
 	w.mu.Lock()
 	seg.endBytes += int64(len(b))
-	seg.last, seg.checksum = last, checksum
+	seg.last, seg.checksum = g.last, checksum
 	seg.frames += int64(g.frames)
 	w.mu.Unlock()
-	w.durable.Store(last)
-	w.metrics.wrote(stats)
+	w.durable.Store(g.last)
+	w.metrics.wrote(&stats)
+	if stats.Records > 0 {
+		w.opt.OnGroup(stats)
+	}
 	g.reset()
 	return nil
 }
@@ -68,7 +70,7 @@ func (w *WAL) mark(kind uint8) error {
 		return err
 	}
 	w.unproven = false
-	return w.writeGroup(&GroupStats{})
+	return w.writeGroup(w.group, GroupStats{})
 }
 
 func (w *WAL) datasync(f vfs.File) error {
