@@ -134,7 +134,7 @@ func (r *run) laneError() error {
 	if len(r.failed) == 0 {
 		return nil
 	}
-	return fmt.Errorf("%d lanes gave up, the first: %w", len(r.failed), r.failed[0])
+	return fmt.Errorf("lanes that gave up: %d, the first: %w", len(r.failed), r.failed[0])
 }
 
 // expire ends a run whose last batches are not answered in time.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
 	"github.com/ingestor-project/ingestor/loadgen/engine"
@@ -63,8 +64,9 @@ func newLoad() *cobra.Command {
 		Example: `  bench load --addr 127.0.0.1:9090 --api-key ik_... --tenant acme --rate 50000 --duration 10s
   bench load --addr 127.0.0.1:9090 --api-key ik_... --tenant acme --method unary --batch 1 --streams 64
   bench load --addr 127.0.0.1:9090 --api-key ik_... --tenant acme --replay host.csv --timestamp-column ts`,
-		Args: cobra.NoArgs,
-		RunE: func(command *cobra.Command, _ []string) error { return load(command.Context(), config, flags) },
+		Args:    cobra.NoArgs,
+		PreRunE: func(command *cobra.Command, _ []string) error { return checkReplay(command.Flags()) },
+		RunE:    func(command *cobra.Command, _ []string) error { return load(command.Context(), config, flags) },
 	}
 	f := command.Flags()
 	f.StringVar(&config.Target, "addr", "127.0.0.1:9090", "host:port of the server's gRPC port")
@@ -103,7 +105,29 @@ func newLoad() *cobra.Command {
 	f.StringVar(&flags.replay.Endpoint, "endpoint", "", "endpoint of all rows of a recording without an endpoint column (default replay)")
 	f.Float64Var(&flags.timeScale, "time-scale", 1, "2 plays a recording twice as fast as it was recorded; --rate plays it evenly instead")
 	f.StringVar(&flags.ledger, "ledger", "", "write what was sent and acked to this new file")
+	command.MarkFlagsMutuallyExclusive("rate", "time-scale")
 	return command
+}
+
+// Flags that mean something only without a recording, and only with one.
+var (
+	withoutReplay = []string{"duration", "records", "warm-up", "arrivals", "client", "endpoints", "skew", "seed",
+		"payload-bytes", "payload-spread-bytes", "compressibility", "attributes"}
+	withReplay = []string{"timestamp-column", "endpoint-column", "endpoint", "time-scale"}
+)
+
+// checkReplay refuses flags that would have no effect.
+func checkReplay(f *pflag.FlagSet) error {
+	names, reason := withReplay, "has a meaning only with --replay"
+	if f.Changed("replay") {
+		names, reason = withoutReplay, "has no meaning with --replay: a recording is played once, to its end, with its own records and endpoints"
+	}
+	for _, name := range names {
+		if f.Changed(name) {
+			return fmt.Errorf("--%s %s", name, reason)
+		}
+	}
+	return nil
 }
 
 func load(ctx context.Context, config engine.Config, flags loadFlags) (err error) {
