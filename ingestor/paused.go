@@ -1,8 +1,6 @@
 package ingestor
 
 import (
-	"context"
-
 	ingestionapi "github.com/ingestor-project/ingestor/ingestor/internal/api/ingestion"
 	"github.com/ingestor-project/ingestor/ingestor/internal/refusal"
 	"github.com/ingestor-project/ingestor/ingestor/internal/services/ingestion"
@@ -12,10 +10,11 @@ import (
 type pausedSubmitter struct{ ingestionapi.Submitter }
 
 // Submit refuses batches at level COMMITTED and hands on the others.
-func (p pausedSubmitter) Submit(ctx context.Context, s *ingestion.Submission) error {
+func (p pausedSubmitter) Submit(s *ingestion.Submission) error {
 	if s.Level == ingestion.Committed {
+		p.Withdraw(s)
 		return refusal.New(refusal.Unsupported, "ack_level",
 			"the server has been started with processor.paused: nothing is committed to the sinks until it is started without")
 	}
-	return p.Submitter.Submit(ctx, s)
+	return p.Submitter.Submit(s)
 }

@@ -272,21 +272,27 @@ func (w *world) send(raw []byte, level ingestion.AckLevel, done func(*ingestion.
 	if refused := batch.Validate(raw, "acme", batch.Limits{}, &h); refused != nil {
 		return refused
 	}
-	buf, err := w.memory.Get(w.running, len(raw))
-	if err != nil {
-		return err
-	}
-	copy(buf.Bytes(), raw)
-	err = w.service.Submit(w.running, &ingestion.Submission{
-		Tenant: "acme", Endpoint: h.Endpoint, Buf: buf, Raw: buf.Bytes(), Records: h.Records,
+	submission := &ingestion.Submission{
+		Tenant: "acme", Endpoint: h.Endpoint, Records: h.Records,
 		MinTimeUnixNano: h.MinTimeUnixNano, MaxTimeUnixNano: h.MaxTimeUnixNano,
 		HasProducer: h.HasProducer, Producer: h.Producer, Epoch: h.Epoch, Sequence: h.Sequence,
 		Level: level, Block: true, ReceivedAt: time.Now(), Done: done,
-	})
-	if err != nil {
-		buf.Release()
 	}
-	return err
+	if err := w.service.Admit(w.running, submission, len(raw)); err != nil {
+		return err
+	}
+	buf, err := w.memory.Get(w.running, len(raw))
+	if err != nil {
+		w.service.Withdraw(submission)
+		return err
+	}
+	copy(buf.Bytes(), raw)
+	submission.Buf, submission.Raw = buf, buf.Bytes()
+	if err := w.service.Submit(submission); err != nil {
+		buf.Release()
+		return err
+	}
+	return nil
 }
 
 // commit sends and waits.

@@ -19,10 +19,13 @@ import (
 	storagepb "github.com/ingestor-project/ingestor/proto/storage"
 )
 
-// Submitter takes validated batches. Submit is called by many goroutines. On nil the batch and its buffer are the submitter's,
-// which calls s.Done exactly once; on an error nothing was taken.
+// Submitter takes validated batches. Its methods are called by many goroutines.
 type Submitter interface {
-	Submit(ctx context.Context, s *ingest.Submission) error
+	// Admit is called before the batch takes memory, with s.Tenant and s.Block set. On nil Submit or Withdraw follows.
+	Admit(ctx context.Context, s *ingest.Submission, bytes int) error
+	Withdraw(s *ingest.Submission)
+	// Submit: on nil the batch and its buffer are the submitter's, which calls s.Done exactly once; on an error nothing was taken.
+	Submit(s *ingest.Submission) error
 }
 
 // Observer takes the durations of stages. It is called by many goroutines.

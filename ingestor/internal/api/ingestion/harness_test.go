@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"net"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,13 +32,23 @@ type fakeSubmitter struct {
 	held   chan *ingest.Submission
 	// discard keeps no copies, for benchmarks.
 	discard bool
+	// admitted counts what was admitted and neither submitted nor withdrawn.
+	admitted atomic.Int64
 
 	mu      sync.Mutex
 	nextLSN uint64
 	raws    [][]byte // copies of what was accepted
 }
 
-func (f *fakeSubmitter) Submit(_ context.Context, s *ingest.Submission) error {
+func (f *fakeSubmitter) Admit(context.Context, *ingest.Submission, int) error {
+	f.admitted.Add(1)
+	return nil
+}
+
+func (f *fakeSubmitter) Withdraw(*ingest.Submission) { f.admitted.Add(-1) }
+
+func (f *fakeSubmitter) Submit(s *ingest.Submission) error {
+	f.admitted.Add(-1)
 	if f.refuse != nil {
 		if err := f.refuse(s); err != nil {
 			return err
@@ -126,6 +137,7 @@ func startServer(t testing.TB, config Config, submitter *fakeSubmitter) *server 
 		serving.Wait()
 		require.NoError(t, s.api.Close())
 		require.Zero(t, s.buffers.UsedBytes(), "buffers that were not given back")
+		require.Zero(t, submitter.admitted.Load(), "reservations that were not given back")
 	})
 	return s
 }

@@ -50,8 +50,14 @@ func (a *API) submit(
 	if refused := a.refuseEarly(message, p); refused != nil {
 		return refused
 	}
+	p.submission.Tenant, p.submission.Block = principal.Tenant, block
+	if err := a.submitter.Admit(ctx, &p.submission, message.Len()); err != nil {
+		p.batchID = peekBatchID(message)
+		return err
+	}
 	buffer, err := a.buffer(ctx, message, p, block)
 	if err != nil {
+		a.submitter.Withdraw(&p.submission)
 		return err
 	}
 	copied := a.now()
@@ -71,14 +77,14 @@ func (a *API) submit(
 	}
 	if refused != nil {
 		buffer.Release()
+		a.submitter.Withdraw(&p.submission)
 		return refused
 	}
 	a.observer.Observe(telemetry.Decode, a.now().Sub(copied))
 
-	p.fill(principal.Tenant, buffer, raw)
-	p.submission.Block = block
+	p.fill(buffer, raw)
 	p.submission.ReceivedAt = received
-	if err := a.submitter.Submit(ctx, &p.submission); err != nil {
+	if err := a.submitter.Submit(&p.submission); err != nil {
 		buffer.Release()
 		return err
 	}
@@ -86,9 +92,9 @@ func (a *API) submit(
 }
 
 // fill describes the batch to the submitter.
-func (p *pending) fill(tenant string, buffer *slab.Buf, raw []byte) {
+func (p *pending) fill(buffer *slab.Buf, raw []byte) {
 	s, h := &p.submission, &p.header
-	s.Tenant, s.Endpoint = tenant, h.Endpoint
+	s.Endpoint = h.Endpoint
 	s.Buf, s.Raw = buffer, raw
 	s.Records, s.MinTimeUnixNano, s.MaxTimeUnixNano = h.Records, h.MinTimeUnixNano, h.MaxTimeUnixNano
 	s.HasProducer, s.Producer, s.Epoch, s.Sequence = h.HasProducer, h.Producer, h.Epoch, h.Sequence
@@ -121,7 +127,7 @@ func peekBatchID(message *rpc.RawMessage) uint64 {
 	return batch.PeekBatchID(prefix[:message.CopyTo(prefix)])
 }
 
-// buffer returns a slab buffer of the message's size. This is where admission is decided.
+// buffer returns a slab buffer of the message's size.
 func (a *API) buffer(ctx context.Context, message *rpc.RawMessage, p *pending, block bool) (*slab.Buf, error) {
 	size := message.Len()
 	if !block {

@@ -2,6 +2,7 @@ package ingestion
 
 import (
 	"errors"
+	"math"
 	"runtime"
 	"time"
 
@@ -25,8 +26,8 @@ const (
 // committer owns the end of the log, the dedupe table and the mutable memtables.
 //
 //	Submit ──> queue ──> committer ──────────────────────────────────────────> Generations (processor)
-//	 (many)   bounded    (one)                                                       │
-//	                       │ 1 gather   all that is queued                           ▼
+//	 (many)  by tenant,  (one)                                                       │
+//	          bounded      │ 1 gather   up to GatherBytes, tenants in turn           ▼
 //	                       │ 2 dedupe   duplicate, fenced, out of order?           sinks
 //	                       │ 3 append   wal.Append, Table.Stage                      │
 //	                       │ 4 sync     wal.Sync                                     │ events.Committed
@@ -50,7 +51,6 @@ type committer struct {
 
 func (c *committer) init(s *Service) {
 	c.service, c.log, c.table, c.set = s, s.deps.Log, s.deps.Dedupe, memtable.NewSet()
-	c.gathered = make([]*Submission, 0, s.config.QueueBatches)
 	c.marked = true
 }
 
@@ -63,13 +63,13 @@ func (c *committer) run() {
 	defer ticker.Stop()
 	for {
 		select {
-		case first, open := <-c.service.queue:
-			if !open {
+		case <-c.service.queue.ready:
+			closed := c.gather(c.service.config.GatherBytes)
+			c.commit()
+			if closed {
 				c.finish()
 				return
 			}
-			c.gather(first)
-			c.commit()
 		case now := <-ticker.C:
 			c.housekeep(now)
 		case <-c.service.deps.Memory.Pressure():
@@ -78,39 +78,25 @@ func (c *committer) run() {
 				c.seal()
 			}
 		case done := <-c.service.seals:
-			c.commitQueued() // what was submitted before the call to Seal is to be part of it
+			c.gather(math.MaxInt64) // what was submitted before the call to Seal is to be part of it
+			c.commit()
 			c.seal()
 			close(done)
 		}
 	}
 }
 
-// commitQueued commits what is queued now, if anything is.
-func (c *committer) commitQueued() {
-	select {
-	case first := <-c.service.queue:
-		c.gather(first)
-		c.commit()
-	default:
-	}
-}
-
-// gather takes first and all else that is queued now; nothing where first is nil.
-func (c *committer) gather(first *Submission) {
+// gather takes what is queued now, up to limit bytes. closed says that nothing will follow it.
+func (c *committer) gather(limit int64) (closed bool) {
+	taken, closed := c.service.queue.gather(limit)
 	now := time.Now()
 	c.gathered = c.gathered[:0]
-	for s := first; s != nil; {
-		c.service.queueBytes.Release(s.queueCost())
+	for taken.n > 0 {
+		s := taken.pop()
 		c.service.deps.Stages.Observe(telemetry.Queue, now.Sub(s.enqueuedAt))
 		c.gathered = append(c.gathered, s)
-		s = nil
-		if len(c.gathered) < cap(c.gathered) {
-			select {
-			case s = <-c.service.queue: // nil once closed and empty; run sees it next
-			default:
-			}
-		}
 	}
+	return closed
 }
 
 // commit commits what was gathered, in as many groups as the log needs.

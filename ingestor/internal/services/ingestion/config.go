@@ -17,9 +17,13 @@ import (
 
 // Config bounds the service.
 type Config struct {
-	// QueueBatches and QueueBytes bound what waits for the committer.
+	// QueueBatches and QueueBytes bound what is admitted and not yet in the committer's hands. A small batch counts as
+	// QueueBytes/QueueBatches bytes.
 	QueueBatches int
 	QueueBytes   int64
+	// GatherBytes bounds what the committer takes from the queue at a time, and so how much of what others have sent a batch
+	// waits for.
+	GatherBytes int64
 	// MaxCommittedWaiters bounds the batches that are durable and wait for the sinks before they are answered.
 	MaxCommittedWaiters int
 	// Generation says when the memtables rotate.
@@ -34,8 +38,9 @@ type Config struct {
 // DefaultConfig suits a server with a few hundred MiB of memory budget.
 func DefaultConfig() Config {
 	return Config{
-		QueueBatches:        4096,
+		QueueBatches:        1 << 15,
 		QueueBytes:          64 << 20,
+		GatherBytes:         4 << 20,
 		MaxCommittedWaiters: 1 << 16,
 		Generation: memtable.Limits{
 			GenerationBytes: 64 << 20, GenerationRecords: 1 << 20, GenerationAge: 10 * time.Second,
@@ -49,9 +54,9 @@ func DefaultConfig() Config {
 // Validate says what is wrong with the configuration.
 func (c Config) Validate() error {
 	switch {
-	case c.QueueBatches <= 0 || c.QueueBytes <= 0 || c.MaxCommittedWaiters <= 0:
-		return fmt.Errorf("ingestion queues must be positive: %d batches, %d bytes, %d committed waiters",
-			c.QueueBatches, c.QueueBytes, c.MaxCommittedWaiters)
+	case c.QueueBatches <= 0 || c.QueueBytes <= 0 || c.GatherBytes <= 0 || c.MaxCommittedWaiters <= 0:
+		return fmt.Errorf("ingestion queues must be positive: %d batches, %d bytes, %d bytes at a time, %d committed waiters",
+			c.QueueBatches, c.QueueBytes, c.GatherBytes, c.MaxCommittedWaiters)
 	case c.OverloadedRetryDelay <= 0 || c.NoSpaceRetryDelay <= 0 || c.IdleAfter <= 0:
 		return fmt.Errorf("ingestion delays must be positive: overloaded %s, no space %s, idle %s",
 			c.OverloadedRetryDelay, c.NoSpaceRetryDelay, c.IdleAfter)

@@ -2,10 +2,13 @@
 //
 // # One goroutine commits
 //
-// Submit puts a batch into a queue that is bounded in bytes and count. The committer, a single goroutine, takes all
-// that has queued up, appends it to the log as one group, syncs, inserts the group into the memtables, and answers.
+// Admit reserves room in the queue before a batch takes memory; Submit queues the batch. The committer, a single goroutine, takes
+// what has queued up, to a bound, appends it to the log as one group, syncs, inserts the group into the memtables, and answers.
 // While it syncs, the next group queues up behind it, so that the group size follows the load and an idle server adds
 // no delay.
+//
+// Each tenant has a queue of its own and a share of the room that leaves some for others; the committer takes from the tenants in
+// turn. See fairQueue, and docs/adr/0006-fair-queueing.md for what was rejected.
 //
 // A leader/follower scheme, in which one of the callers commits for all, was measured and gained nothing; a goroutine
 // of its own needs no hand-over and owns its state without locks.

@@ -90,7 +90,18 @@ func newMetrics(s *Service, registerer prometheus.Registerer) *metrics {
 			m.memtableBytes,
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 				Name: "ingestor_ingest_queue_batches", Help: "Batches waiting for the committer.",
-			}, func() float64 { return float64(len(s.queue)) }),
+			}, func() float64 { return float64(s.queue.state().batches) }),
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+				Name: "ingestor_ingest_queue_reserved_bytes",
+				Help: "Room in the commit queue that is reserved by batches which wait, or are copied and checked.",
+			}, func() float64 { return float64(s.queue.state().reservedBytes) }),
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+				Name: "ingestor_ingest_queue_tenants", Help: "Tenants that have something in the commit queue or wait for room.",
+			}, func() float64 { return float64(s.queue.state().tenants) }),
+			prometheus.NewCounterFunc(prometheus.CounterOpts{
+				Name: "ingestor_ingest_admission_waits_total",
+				Help: "Batches that waited because their tenant's share of the commit queue was in use.",
+			}, func() float64 { return float64(s.queue.state().waits) }),
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 				Name: "ingestor_ingest_committed_waiters", Help: "Durable batches waiting for the sinks to commit.",
 			}, func() float64 { return float64(s.waiters.len()) }))

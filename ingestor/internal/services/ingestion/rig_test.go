@@ -127,8 +127,16 @@ func (s *Submission) from(producer byte, epoch uint32, sequence uint64) *Submiss
 func (r *rig) submit(s *Submission) <-chan *Submission {
 	done := make(chan *Submission, 1)
 	s.Done = func(s *Submission) { done <- s }
-	require.NoError(r.t, r.Submit(context.Background(), s))
+	require.NoError(r.t, r.offer(context.Background(), s))
 	return done
+}
+
+// offer does what the api does, with the buffer already there.
+func (r *rig) offer(ctx context.Context, s *Submission) error {
+	if err := r.Admit(ctx, s, len(s.Raw)); err != nil {
+		return err
+	}
+	return r.Submit(s)
 }
 
 // commit submits and waits.

@@ -2,12 +2,11 @@ package ingestion
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sync/semaphore"
 
 	"github.com/ingestor-project/ingestor/ingestor/internal/events"
 	"github.com/ingestor-project/ingestor/ingestor/internal/refusal"
@@ -23,14 +22,9 @@ type Service struct {
 	deps    Dependencies
 	metrics *metrics
 
-	// queue holds what was accepted and not yet taken by the committer; queueBytes is held for each of its elements.
-	queue      chan *Submission
-	queueBytes *semaphore.Weighted
-	seals      chan chan struct{}
-	// submitters is held shared by every Submit while it may send to queue, so that Drain can close it.
-	submitters sync.RWMutex
-	draining   atomic.Bool
-	poisoned   atomic.Bool
+	queue    *fairQueue
+	seals    chan chan struct{}
+	poisoned atomic.Bool
 
 	copies         sync.Pool // of *Submission, for Buffered ones
 	onBufferedDone func(*Submission)
@@ -54,8 +48,7 @@ func New(config Config, deps Dependencies) (*Service, error) {
 	s := &Service{
 		config:       config,
 		deps:         deps,
-		queue:        make(chan *Submission, config.QueueBatches),
-		queueBytes:   semaphore.NewWeighted(config.QueueBytes),
+		queue:        newFairQueue(config.QueueBytes, config.QueueBatches),
 		seals:        make(chan chan struct{}),
 		copies:       sync.Pool{New: func() any { return new(Submission) }},
 		subscription: subscription,
@@ -71,101 +64,77 @@ func New(config Config, deps Dependencies) (*Service, error) {
 	return s, nil
 }
 
-// Submit hands s to the committer. On nil the service owns s.Buf and calls s.Done exactly once. On an error (a
-// *refusal.Error, or the context's) nothing was taken: the buffer is still the caller's and Done is not called. ctx
-// ends the wait for room in the queue; it has no influence on what was accepted.
-//
-// Submissions of one goroutine are committed in the order of its calls.
-func (s *Service) Submit(ctx context.Context, submission *Submission) error {
-	submission.check()
-	buffered := submission.Level == Buffered
-	queued := submission
-	if buffered {
-		queued = s.copies.Get().(*Submission)
-		*queued = *submission
-		queued.Done = s.onBufferedDone
-	}
-	if err := s.accept(ctx, queued); err != nil {
-		if buffered {
-			s.recycle(queued)
-		}
-		return err
-	}
-	if buffered {
-		submission.takeBuffer()
-		submission.AckedRecords = submission.Records
-		s.answer(submission)
-	}
-	return nil
-}
-
-// accept puts the submission into the queue.
-func (s *Service) accept(ctx context.Context, submission *Submission) error {
-	s.submitters.RLock()
-	defer s.submitters.RUnlock()
-	if err := s.admit(submission); err != nil {
-		return s.refuse(err)
-	}
-	if err := s.reserve(ctx, submission); err != nil {
-		return err
-	}
-	cost := submission.queueCost()
-	if err := s.enqueue(ctx, submission); err != nil {
-		s.queueBytes.Release(cost)
-		return err
-	}
-	return nil
-}
-
-// admit refuses what cannot be taken whatever the room in the queue.
-func (s *Service) admit(submission *Submission) *refusal.Error {
+// Admit reserves room for a batch with the given number of bytes in the queue of submission.Tenant. Call it before the batch takes
+// memory. Where the tenant's share is in use it waits until ctx ends, or refuses where submission.Block is not set. On nil the
+// caller owes a Submit or a Withdraw. On an error (a *refusal.Error, or the context's) nothing was reserved.
+func (s *Service) Admit(ctx context.Context, submission *Submission, bytes int) error {
 	switch {
 	case s.poisoned.Load():
-		return refusal.New(refusal.Unavailable, "", "the log has failed; the server is stopping")
-	case s.draining.Load():
-		return refusal.New(refusal.Unavailable, "", "the server is stopping")
-	case submission.queueCost() > s.config.QueueBytes:
-		return refusal.New(refusal.TooLarge, "", "the batch has %d bytes; the queue holds %d",
-			len(submission.Raw), s.config.QueueBytes)
-	case submission.Level == Committed && s.waiters.len() >= s.config.MaxCommittedWaiters:
-		return refusal.Retry(refusal.Overloaded, s.config.OverloadedRetryDelay,
-			"%d batches wait for the sinks to commit", s.config.MaxCommittedWaiters)
+		return s.refuse(refusedForFailure())
+	case int64(bytes) > s.config.QueueBytes:
+		return s.refuse(refusal.New(refusal.TooLarge, "", "the batch has %d bytes; the queue holds %d", bytes, s.config.QueueBytes))
+	}
+	err := s.queue.admit(ctx, submission, bytes, submission.Block)
+	switch {
+	case errors.Is(err, errQueueFull):
+		return s.refuse(refusal.Retry(refusal.Overloaded, s.config.OverloadedRetryDelay, "%v", err))
+	case errors.Is(err, errQueueClosed):
+		return s.refuse(refusedForDrain())
+	}
+	return err
+}
+
+// Withdraw gives up what Admit has reserved.
+func (s *Service) Withdraw(submission *Submission) { s.queue.withdraw(submission) }
+
+// Submit hands an admitted submission to the committer. It does not wait. On nil the service owns s.Buf and calls s.Done
+// exactly once. On an error, a *refusal.Error, nothing was taken: the buffer is still the caller's, Done is not called, and the
+// reservation is given up.
+//
+// Submissions of one goroutine are committed in the order of its calls, as long as they are one tenant's.
+func (s *Service) Submit(submission *Submission) error {
+	submission.check()
+	if submission.Level == Committed && s.waiters.len() >= s.config.MaxCommittedWaiters {
+		s.Withdraw(submission)
+		return s.refuse(refusal.Retry(refusal.Overloaded, s.config.OverloadedRetryDelay,
+			"%d batches wait for the sinks to commit", s.config.MaxCommittedWaiters))
+	}
+	if submission.Level != Buffered {
+		return s.enqueue(submission)
+	}
+	queued := s.copies.Get().(*Submission)
+	*queued = *submission
+	queued.Done = s.onBufferedDone
+	submission.admitted = nil
+	if err := s.enqueue(queued); err != nil {
+		s.recycle(queued)
+		return err
+	}
+	submission.takeBuffer()
+	submission.AckedRecords = submission.Records
+	s.answer(submission)
+	return nil
+}
+
+// enqueue puts the submission into the queue.
+func (s *Service) enqueue(submission *Submission) error {
+	if s.poisoned.Load() {
+		s.Withdraw(submission)
+		return s.refuse(refusedForFailure())
+	}
+	submission.enqueuedAt = time.Now()
+	if err := s.queue.push(submission); err != nil {
+		return s.refuse(refusedForDrain())
 	}
 	return nil
 }
 
-// reserve takes the submission's bytes from the queue's allowance.
-func (s *Service) reserve(ctx context.Context, submission *Submission) error {
-	if s.queueBytes.TryAcquire(submission.queueCost()) {
-		return nil
-	}
-	if !submission.Block {
-		return s.refuse(s.queueFull())
-	}
-	return s.queueBytes.Acquire(ctx, submission.queueCost())
+func refusedForFailure() *refusal.Error {
+	return refusal.New(refusal.Unavailable, "", "the log has failed; the server is stopping")
 }
 
-// enqueue puts the submission into the queue. REQUIRES: submitters is held shared, so that the queue is open.
-func (s *Service) enqueue(ctx context.Context, submission *Submission) error {
-	submission.enqueuedAt = time.Now()
-	select {
-	case s.queue <- submission:
-		return nil
-	default:
-	}
-	if !submission.Block {
-		return s.refuse(s.queueFull())
-	}
-	select {
-	case s.queue <- submission:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-func (s *Service) queueFull() *refusal.Error {
-	return refusal.Retry(refusal.Overloaded, s.config.OverloadedRetryDelay, "the commit queue is full")
+func refusedForDrain() *refusal.Error {
+	return refusal.New(refusal.Unavailable, "", "the server is stopping")
 }
 
 func (s *Service) refuse(err *refusal.Error) error {
@@ -219,7 +188,7 @@ func (s *Service) Seal(ctx context.Context) error {
 // Drain refuses new submissions, commits the accepted ones, seals the memtables and ends the committer. Where ctx
 // ends first it returns the context's error while the committer still works; call it again to wait on.
 func (s *Service) Drain(ctx context.Context) error {
-	s.startDrain()
+	s.queue.close()
 	select {
 	case <-s.drained:
 		return nil
@@ -228,22 +197,10 @@ func (s *Service) Drain(ctx context.Context) error {
 	}
 }
 
-// startDrain closes the queue once no Submit can send to it any more.
-func (s *Service) startDrain() {
-	if !s.draining.CompareAndSwap(false, true) {
-		return
-	}
-	go func() {
-		s.submitters.Lock() // until the last Submit has left; the committer makes room for those that wait
-		close(s.queue)
-		s.submitters.Unlock()
-	}()
-}
-
 // Close drains, waiting as long as the log takes, and answers those that still wait for the sinks with
 // OutcomeUnknown. Call it after the processor has stopped.
 func (s *Service) Close() error {
-	s.startDrain()
+	s.queue.close()
 	<-s.drained
 	s.subscription.Close()
 	<-s.released

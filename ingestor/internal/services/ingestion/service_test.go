@@ -111,7 +111,7 @@ func TestCommittedWaitersAreBounded(t *testing.T) {
 	require.NoError(t, r.Seal(context.Background())) // it is among the waiters now
 	s := r.submission("b", 1, Committed)
 	s.Done = func(*Submission) {}
-	err := r.Submit(context.Background(), s)
+	err := r.offer(context.Background(), s)
 	requireCode(t, refusal.Overloaded, err)
 	s.Buf.Release()
 	r.bus.Publish(events.Event{Kind: events.Committed, First: 1, Last: 1})
@@ -156,20 +156,20 @@ func TestResentBatchesAreStoredOnce(t *testing.T) {
 	require.Equal(t, map[uint64]string{1: "acme:plug:1", 2: "acme:x:5", 7: "acme:w:1"}, r.logged())
 }
 
-func TestFullQueueRefusesOrWaits(t *testing.T) {
+func TestFullShareRefusesOrWaits(t *testing.T) {
 	config := testConfig()
-	config.QueueBatches = 2
+	config.QueueBatches = 4
 	r := newRig(t, config)
 	r.holdSyncs()
 	var done []<-chan *Submission
 	done = append(done, r.submit(r.submission("plug", 1, WALSynced)))
 	<-r.entered
-	for range config.QueueBatches {
+	for range config.QueueBatches / 2 { // the share of a tenant that is alone
 		done = append(done, r.submit(r.submission("queued", 1, WALSynced)))
 	}
 	unary := r.submission("unary", 1, WALSynced)
 	unary.Block, unary.Done = false, func(*Submission) {}
-	err := r.Submit(context.Background(), unary)
+	err := r.offer(context.Background(), unary)
 	require.NotZero(t, requireCode(t, refusal.Overloaded, err).RetryDelay)
 	unary.Buf.Release()
 
@@ -177,14 +177,18 @@ func TestFullQueueRefusesOrWaits(t *testing.T) {
 	cancel()
 	stream := r.submission("stream", 1, WALSynced)
 	stream.Done = func(*Submission) {}
-	require.ErrorIs(t, r.Submit(cancelled, stream), context.Canceled)
+	require.ErrorIs(t, r.offer(cancelled, stream), context.Canceled)
 	stream.Buf.Release()
+
+	other := r.submission("another tenant's", 1, WALSynced)
+	other.Tenant, other.Block = "globex", false
+	done = append(done, r.submit(other))
 
 	waiting := make(chan *Submission, 1)
 	go func() {
 		s := r.submission("patient", 1, WALSynced)
 		s.Done = func(s *Submission) { waiting <- s }
-		if err := r.Submit(context.Background(), s); err != nil {
+		if err := r.offer(context.Background(), s); err != nil {
 			t.Error(err)
 		}
 	}()
@@ -198,11 +202,11 @@ func TestFullQueueRefusesOrWaits(t *testing.T) {
 
 func TestQueueIsBoundedInBytes(t *testing.T) {
 	config := testConfig()
-	config.QueueBytes = 100
+	config.QueueBytes, config.QueueBatches = 100, 100
 	r := newRig(t, config)
 	large := r.submission(string(make([]byte, 101)), 1, WALSynced)
 	large.Done = func(*Submission) {}
-	requireCode(t, refusal.TooLarge, r.Submit(context.Background(), large))
+	requireCode(t, refusal.TooLarge, r.offer(context.Background(), large))
 	large.Buf.Release()
 
 	r.holdSyncs()
@@ -211,7 +215,7 @@ func TestQueueIsBoundedInBytes(t *testing.T) {
 	queued := r.submit(r.submission(string(make([]byte, 60)), 1, WALSynced))
 	unary := r.submission(string(make([]byte, 60)), 1, WALSynced)
 	unary.Block, unary.Done = false, func(*Submission) {}
-	requireCode(t, refusal.Overloaded, r.Submit(context.Background(), unary))
+	requireCode(t, refusal.Overloaded, r.offer(context.Background(), unary))
 	unary.Buf.Release()
 	r.resume <- nil
 	<-plug
@@ -281,7 +285,7 @@ func TestBufferedBatchThatIsLostIsCounted(t *testing.T) {
 // Whatever a stop meets, every submission is either refused or answered, and what was acknowledged is in the log.
 func TestSubmitRacingWithDrain(t *testing.T) {
 	config := testConfig()
-	config.QueueBatches = 4
+	config.QueueBatches = 8
 	r := newRig(t, config)
 	var taken, acked atomic.Int64
 	var clients, answers sync.WaitGroup
@@ -297,7 +301,7 @@ func TestSubmitRacingWithDrain(t *testing.T) {
 					}
 					answers.Done()
 				}
-				err := r.Submit(context.Background(), s)
+				err := r.offer(context.Background(), s)
 				if err == nil {
 					taken.Add(1)
 					continue
@@ -341,7 +345,7 @@ func TestFailedSyncAnswersUnknownAndStops(t *testing.T) {
 	require.ErrorIs(t, <-r.fatal, syscall.EIO)
 	late := r.submission("late", 1, WALSynced)
 	late.Done = func(*Submission) {}
-	requireCode(t, refusal.Unavailable, r.Submit(context.Background(), late))
+	requireCode(t, refusal.Unavailable, r.offer(context.Background(), late))
 	late.Buf.Release()
 	require.NoError(t, r.Drain(context.Background()))
 	require.Empty(t, r.sealed.generations, "nothing is handed on after a failure")
@@ -358,7 +362,7 @@ func TestDrainFinishesWhatWasAccepted(t *testing.T) {
 	require.ErrorIs(t, r.Drain(ctx), context.Canceled)
 	late := r.submission("late", 1, WALSynced)
 	late.Done = func(*Submission) {}
-	requireCode(t, refusal.Unavailable, r.Submit(context.Background(), late))
+	requireCode(t, refusal.Unavailable, r.offer(context.Background(), late))
 	late.Buf.Release()
 	r.resume <- nil
 	require.Nil(t, (<-accepted).Err)
@@ -423,7 +427,40 @@ func TestIdleLogIsMarked(t *testing.T) {
 
 func TestImpossibleSubmissionsPanic(t *testing.T) {
 	r := newRig(t, testConfig())
-	require.Panics(t, func() { _ = r.Submit(context.Background(), &Submission{}) })
+	s := r.submission("never admitted", 1, WALSynced)
+	require.Panics(t, func() { _ = r.Submit(s) })
+	s.Buf.Release()
+}
+
+func TestWithdrawnAdmissionsLeaveNothing(t *testing.T) {
+	r := newRig(t, testConfig())
+	s := r.submission("unwanted", 1, WALSynced)
+	require.NoError(t, r.Admit(context.Background(), s, len(s.Raw)))
+	require.NotZero(t, r.queue.state().reservedBytes)
+	r.Withdraw(s)
+	s.Buf.Release()
+	require.Equal(t, queueState{}, r.queue.state())
+}
+
+// A batch of another tenant is in the next group, however much a tenant has queued before it.
+func TestFloodLetsOthersIntoTheNextGroup(t *testing.T) {
+	config := testConfig()
+	config.GatherBytes = 50 << 10
+	r := newRig(t, config)
+	r.holdSyncs()
+	done := []<-chan *Submission{r.submit(r.submission("plug", 1, WALSynced))}
+	<-r.entered
+	for range 20 {
+		done = append(done, r.submit(r.submission(string(make([]byte, 40<<10)), 1, WALSynced)))
+	}
+	other := r.submission("another tenant's", 1, WALSynced)
+	other.Tenant = "globex"
+	small := r.submit(other)
+	r.resume <- nil
+	require.LessOrEqual(t, (<-small).FirstLSN, uint64(4))
+	for i, d := range done {
+		require.Nil(t, (<-d).Err, i)
+	}
 }
 
 func TestConfigIsValidated(t *testing.T) {
@@ -431,6 +468,7 @@ func TestConfigIsValidated(t *testing.T) {
 	for _, spoil := range []func(*Config){
 		func(c *Config) { c.QueueBatches = 0 },
 		func(c *Config) { c.QueueBytes = 0 },
+		func(c *Config) { c.GatherBytes = 0 },
 		func(c *Config) { c.MaxCommittedWaiters = 0 },
 		func(c *Config) { c.IdleAfter = 0 },
 		func(c *Config) { c.Generation.GenerationAge = 0 },

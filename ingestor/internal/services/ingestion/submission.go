@@ -19,8 +19,8 @@ const (
 	Committed AckLevel = 3
 )
 
-// Submission is one validated batch on its way into the log. The caller owns the struct, may pool it, and must not
-// touch it between Submit and Done.
+// Submission is one batch on its way into the log. Admit needs Tenant and Block, Submit all else up to Done. The caller owns
+// the struct, may pool it, and must not touch it between Submit and Done.
 type Submission struct {
 	// Tenant comes from the credential.
 	Tenant string
@@ -40,8 +40,8 @@ type Submission struct {
 	Sequence    uint64
 
 	Level AckLevel
-	// Block makes Submit wait while the queue is full (streams: flow control reaches the client); otherwise it
-	// refuses with Overloaded (unary calls).
+	// Block makes Admit wait while the tenant's share of the queue is in use (streams: flow control reaches the client);
+	// otherwise it refuses with Overloaded (unary calls).
 	Block bool
 	// ReceivedAt is when the request had arrived; the ack stage is measured from it, and the log stores it.
 	ReceivedAt time.Time
@@ -59,19 +59,22 @@ type Submission struct {
 	// Duplicate: the batch had been stored before, and the positions are those of the first time.
 	Duplicate bool
 
+	// The fair queue's.
+	admitted *tenant // from Admit until it is queued or withdrawn
+	charge   int64
+	next     *Submission
+
 	enqueuedAt time.Time
 }
 
 // check panics where the caller has broken the contract.
 func (s *Submission) check() {
-	if s.Buf == nil || s.Records == 0 || s.Done == nil || s.Level < Buffered || s.Level > Committed {
-		panic(fmt.Sprintf("ingestion: impossible submission of %d records at level %d", s.Records, s.Level))
+	if s.admitted == nil || s.Buf == nil || s.Records == 0 || s.Done == nil || s.Level < Buffered || s.Level > Committed {
+		panic(fmt.Sprintf("ingestion: impossible submission of %d records at level %d, admitted %t",
+			s.Records, s.Level, s.admitted != nil))
 	}
 	s.Err, s.FirstLSN, s.LastLSN, s.AckedRecords, s.Duplicate = nil, 0, 0, 0, false
 }
-
-// queueCost is what the submission takes of the queue's bytes.
-func (s *Submission) queueCost() int64 { return int64(len(s.Raw)) }
 
 // takeBuffer ends the submission's hold on its buffer, which somebody else owns from now on.
 func (s *Submission) takeBuffer() { s.Buf, s.Raw, s.Endpoint = nil, nil, nil }

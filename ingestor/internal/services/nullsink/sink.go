@@ -18,9 +18,15 @@ type Sink struct {
 // New returns a sink that gives out LSNs from 1 on. stages takes the durations of the ack stage.
 func New(stages ingestion.Stages) *Sink { return &Sink{stages: stages} }
 
+// Admit lets everything in: nothing waits here.
+func (n *Sink) Admit(context.Context, *ingestion.Submission, int) error { return nil }
+
+// Withdraw does nothing, as Admit does.
+func (n *Sink) Withdraw(*ingestion.Submission) {}
+
 // Submit releases the batch's buffer and calls s.Done before it returns. It never fails. There is no dedupe: a batch that is sent again
 // gets new LSNs.
-func (n *Sink) Submit(_ context.Context, s *ingestion.Submission) error {
+func (n *Sink) Submit(s *ingestion.Submission) error {
 	s.Buf.Release()
 	s.Buf, s.Raw, s.Endpoint = nil, nil, nil
 	s.LastLSN = n.lastLSN.Add(uint64(s.Records))

@@ -35,7 +35,7 @@ func TestEveryBatchIsAnsweredAsBufferedWithLSNsOfItsOwn(t *testing.T) {
 					Tenant: "acme", Endpoint: buffer.Bytes()[:6], Buf: buffer, Raw: buffer.Bytes(), Records: records,
 					Level: ingestion.AckLevel(1 + i%3), ReceivedAt: time.Now(), Done: func(*ingestion.Submission) { answers++ },
 				}
-				if err := sink.Submit(t.Context(), s); err != nil {
+				if err := sink.Submit(s); err != nil {
 					t.Error(err)
 				}
 				mu.Lock()
