@@ -11,7 +11,7 @@ import (
 // Metric describes one figure of a repetition.
 type Metric struct {
 	Name string
-	// Unit is "ns", "records/s", "records", "batches", "%", "bytes", "ratio", "s" or "code".
+	// Unit is "ns", "records/s", "records", "batches", "%", "bytes", "bytes/s", "ratio", "s" or "code".
 	Unit string
 	// Better is +1 where more is better, -1 where less is, 0 where neither.
 	Better int
@@ -53,6 +53,7 @@ func buildCatalogue() map[string]Metric {
 		{Name: "left_in_log_records", Unit: "records", Better: -1, Help: "acked records that the drain left in the log; they were flushed after another start"},
 		{Name: "verified_records", Unit: "records", Better: +1, Help: "stored records that were read back and compared"},
 		{Name: "recovery_ready_ns", Unit: "ns", Better: -1, Help: "from the restart after a kill to readiness, replay included; the longest one"},
+		{Name: "recovery_rss_peak_bytes", Unit: "bytes", Better: -1, Help: "highest resident memory until readiness of a server that was started again after the load"},
 		{Name: "drain_ns", Unit: "ns", Better: -1, Help: "from SIGTERM to the end of the server"},
 		{Name: "server_exit_code", Unit: "code", Better: -1, Help: "exit code of the drained server"},
 		{Name: "server_cpu_pct", Unit: "%", Better: -1, Help: "CPU of the server, in percent of the machine"},
@@ -85,6 +86,9 @@ func addCeilingMetrics(add func(Metric)) {
 		add(Metric{Name: c.kind + "_ratio", Unit: "ratio", Better: +1, Help: "acked rate over that of " + c.words, Ceilings: []string{c.kind}})
 	}
 	for _, m := range []Metric{
+		{Name: "read_log_bytes_per_second", Unit: "bytes/s", Help: "rate of reading the log's files past the page cache, before the restart", Ceilings: []string{ReadLog}},
+		{Name: "replay_bytes_per_second", Unit: "bytes/s", Better: +1, Help: "size of the log over the time from the restart to readiness", Ceilings: []string{ReadLog}},
+		{Name: "replay_ratio", Unit: "ratio", Better: +1, Help: "replay_bytes_per_second over read_log_bytes_per_second", Ceilings: []string{ReadLog}},
 		{Name: "null_sink_offered_ratio", Unit: "ratio", Help: "offered rate over that of the null sink; open loop only", Ceilings: []string{NullSink}},
 		{Name: "raw_disk_records_per_second", Unit: "records/s", Help: "rate of one writer that makes one batch of this load after the other durable"},
 		{Name: "raw_disk_p50_ns", Unit: "ns", Help: "median of that writer's write and fdatasync"},
@@ -122,6 +126,8 @@ func FormatValue(value float64, unit string) string {
 		return fmt.Sprintf("%.0f", value)
 	case "bytes":
 		return formatBytes(value)
+	case "bytes/s":
+		return formatBytes(value) + "/s"
 	default:
 		return formatCount(value) + " " + unit
 	}

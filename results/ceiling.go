@@ -12,6 +12,7 @@ const (
 	EmptyHandler = "empty_handler"
 	RawDisk      = "raw_disk"
 	SinglePair   = "single_pair"
+	ReadLog      = "read_log"
 )
 
 // Ceiling is what the machine gave when a part of the work was left out, right after the load of the same repetition. It is a
@@ -26,13 +27,15 @@ type Ceiling struct {
 	// WriteBytes is what the raw disk's writer makes durable at a time.
 	WriteBytes    int64 `json:"write_bytes,omitempty"`
 	DurationNanos int64 `json:"duration_ns"`
-	// RecordsPerSecond counts acks, or records that the raw disk's writer made durable.
+	// RecordsPerSecond counts acks, or records that the raw disk's writer made durable; 0 for the reading of a log.
 	RecordsPerSecond float64 `json:"records_per_second"`
+	// ReadBytes is the size of the log that was read.
+	ReadBytes int64 `json:"read_bytes,omitempty"`
 	// StealPct is the CPU time that the host took away meanwhile.
 	StealPct float64 `json:"steal_pct"`
 	// Errors count failed batches by reason.
 	Errors map[string]int64 `json:"errors,omitempty"`
-	// Response is the time from send to ack, or of the raw disk's write and fdatasync.
+	// Response is the time from send to ack, or of the raw disk's write and fdatasync, or of reading 1 MiB.
 	Response Histogram `json:"response"`
 }
 
@@ -40,6 +43,10 @@ type Ceiling struct {
 // are taken of must be there already.
 func AddCeilingMetrics(metrics map[string]float64, ceilings []Ceiling, offeredRate float64) {
 	for _, ceiling := range ceilings {
+		if ceiling.Kind == ReadLog {
+			addReplayMetrics(metrics, ceiling)
+			continue
+		}
 		if ceiling.Kind == RawDisk {
 			if ceiling.RecordsPerSecond < metrics["raw_disk_records_per_second"] {
 				continue
@@ -61,6 +68,15 @@ func AddCeilingMetrics(metrics map[string]float64, ceilings []Ceiling, offeredRa
 	call, called := metrics["empty_handler_response_p50_ns"]
 	if acked && disked && called {
 		metrics["idle_ack_ratio"] = response / (disk + call)
+	}
+}
+
+// addReplayMetrics sets the reading of the whole log against the start that replayed it.
+func addReplayMetrics(metrics map[string]float64, ceiling Ceiling) {
+	metrics["read_log_bytes_per_second"] = float64(ceiling.ReadBytes) / (float64(ceiling.DurationNanos) / 1e9)
+	if ready := metrics["recovery_ready_ns"]; ready > 0 {
+		metrics["replay_bytes_per_second"] = float64(ceiling.ReadBytes) / (ready / 1e9)
+		metrics["replay_ratio"] = metrics["replay_bytes_per_second"] / metrics["read_log_bytes_per_second"]
 	}
 }
 
@@ -95,7 +111,7 @@ func highest(samples []Sample, of func(Sample) int64) int64 {
 
 // ceilingWords are the ceilings in the words of tables.
 var ceilingWords = []struct{ kind, words string }{
-	{NullSink, "null sink"}, {EmptyHandler, "empty handler"}, {RawDisk, "raw disk"}, {SinglePair, "single pair"},
+	{NullSink, "null sink"}, {EmptyHandler, "empty handler"}, {RawDisk, "raw disk"}, {SinglePair, "single pair"}, {ReadLog, "reading"},
 }
 
 // againstCeilings says how an objective's figure stands to the ceilings of its scenario: for a rate the ratios, for a ratio the
@@ -107,6 +123,8 @@ func (s *Scenario) againstCeilings(o Objective) string {
 		name := ceiling.kind + "_ratio"
 		switch {
 		case o.Metric == "acked_records_per_second":
+		case o.Metric == "replay_ratio" && ceiling.kind == ReadLog:
+			name = "read_log_bytes_per_second"
 		case o.Metric == "idle_ack_ratio" && slices.Contains(metric.Ceilings, ceiling.kind):
 			name = map[string]string{RawDisk: "raw_disk_p50_ns", EmptyHandler: "empty_handler_response_p50_ns"}[ceiling.kind]
 		case o.Metric == name:

@@ -10,16 +10,18 @@ import (
 
 func TestCeilingMetrics(t *testing.T) {
 	latency := func(p50, p99 int64) Histogram { return Histogram{Count: 1, P50Nanos: p50, P99Nanos: p99} }
-	metrics := map[string]float64{"acked_records_per_second": 4e6, "response_p50_ns": 300}
+	metrics := map[string]float64{"acked_records_per_second": 4e6, "response_p50_ns": 300, "recovery_ready_ns": 4e9}
 	AddCeilingMetrics(metrics, []Ceiling{
 		{Kind: NullSink, RecordsPerSecond: 8e6, Response: latency(10, 20)},
 		{Kind: EmptyHandler, RecordsPerSecond: 16e6, Response: latency(50, 60)},
 		{Kind: RawDisk, Mode: "direct", RecordsPerSecond: 5e6, Response: latency(100, 200)},
 		{Kind: RawDisk, Mode: "page cache", RecordsPerSecond: 2e6, Response: latency(700, 800)},
 		{Kind: SinglePair, RecordsPerSecond: 4e6, Response: latency(1, 2)},
+		{Kind: ReadLog, ReadBytes: 8e9, DurationNanos: 2e9},
 	}, 2e6)
 	require.Equal(t, map[string]float64{
-		"acked_records_per_second": 4e6, "response_p50_ns": 300,
+		"acked_records_per_second": 4e6, "response_p50_ns": 300, "recovery_ready_ns": 4e9,
+		"read_log_bytes_per_second": 4e9, "replay_bytes_per_second": 2e9, "replay_ratio": 0.5,
 		"null_sink_records_per_second": 8e6, "null_sink_ratio": 0.5, "null_sink_offered_ratio": 0.25,
 		"null_sink_response_p50_ns": 10, "null_sink_response_p99_ns": 20,
 		"empty_handler_records_per_second": 16e6, "empty_handler_ratio": 0.25,

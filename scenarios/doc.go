@@ -25,6 +25,7 @@
 // "end" says, started again without the pause, and drained. So the records are judged as always, and after a kill the figures
 // count only if the replay brought back everything that was acked.
 //
-// Such a log recycles no segment. To measure what a log in its steady state does, these scenarios let the server fill all segments with
-// zeros before it is ready (spare_segments), and leave no room for more (max_bytes), because filling them would take disk time.
+// Such a log recycles no segment. To measure what a log in its steady state does, these scenarios let the server fill all
+// segments with zeros before it is ready (spare_segments), and leave no room for more (max_bytes), because filling them would
+// take disk time. A load that outgrows the log is refused (NO_SPACE), which shows as failed batches.
 package scenarios

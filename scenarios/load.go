@@ -284,6 +284,10 @@ func (d *document) checkCeilings(s *Scenario) {
 	for i, kind := range s.Ceilings {
 		at := []string{"ceilings", fmt.Sprint(i)}
 		switch {
+		case kind == results.ReadLog:
+			if !s.FlushedLater() {
+				d.report(at, "read_log needs a log that is replayed after the load: end: kill, or server.processor.paused")
+			}
 		case kind != results.RawDisk && (s.Load.Method == engine.Metrics || s.Load.Replay != nil):
 			d.report(at, "%s needs a load of synthetic records", kind)
 		case kind == results.EmptyHandler && s.Load.Method != engine.Unary:

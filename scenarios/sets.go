@@ -20,7 +20,7 @@ var sets = []set{
 	}},
 	{"hot", "hot", []string{
 		"max-rows", "max-rows-live", "max-columns", "max-columns-live", "max-rows-100", "max-rows-1", "max-unary", "one-caller",
-		"fixed-1m", "many-tenants-max",
+		"fixed-1m", "many-tenants-max", "recovery-10g",
 	}},
 	{"sustained", "sustained", []string{"fixed-1m-flush"}},
 }

@@ -1,6 +1,7 @@
 package machine
 
 import (
+	"fmt"
 	"os"
 	"testing"
 	"time"
@@ -32,6 +33,22 @@ func TestProbeAppendMeasuresWholeBlocksAndCleansUp(t *testing.T) {
 		require.NoError(t, err)
 		require.Empty(t, left)
 	}
+}
+
+func TestProbeReadReadsAllOfEveryFile(t *testing.T) {
+	dir := t.TempDir()
+	var paths []string
+	for i, size := range []int{3 << 20, 0, 5000} {
+		paths = append(paths, fmt.Sprintf("%s/%d", dir, i))
+		require.NoError(t, os.WriteFile(paths[i], make([]byte, size), 0o644))
+	}
+	found, err := ProbeRead(t.Context(), paths)
+	require.NoError(t, err)
+	require.EqualValues(t, 3<<20+5000, found.Bytes)
+	require.EqualValues(t, 4, found.Latency.TotalCount())
+	require.Positive(t, found.Elapsed)
+	_, err = ProbeRead(t.Context(), []string{dir + "/absent"})
+	require.ErrorIs(t, err, os.ErrNotExist)
 }
 
 func TestProbeNeedsADirectory(t *testing.T) {

@@ -36,9 +36,11 @@ type attempt struct {
 	busy     time.Duration // CPU time of everything on the machine, while the load ran
 	stages   map[string]*hdrhistogram.Histogram
 	recovery time.Duration // the longest restart
-	drain    time.Duration
-	exit     serverproc.ExitStatus
-	failure  string
+	// recoveryRSSBytes is the most memory that the start after the load took; 0 where there was none.
+	recoveryRSSBytes int64
+	drain            time.Duration
+	exit             serverproc.ExitStatus
+	failure          string
 
 	leftInLog int64 // acked records that were flushed only after another start
 	ceilings  []results.Ceiling
@@ -73,6 +75,9 @@ func (a *attempt) carryOut(ctx context.Context) (*results.Repetition, error) {
 		return nil, nil
 	}
 	a.flushLater(ctx)
+	if ctx.Err() != nil {
+		return nil, nil
+	}
 	a.run.options.Console.step("reading everything back")
 	verification, err := a.judge(ctx)
 	if err != nil {
@@ -83,7 +88,9 @@ func (a *attempt) carryOut(ctx context.Context) (*results.Repetition, error) {
 
 // start starts the server for the load's tenants.
 func (a *attempt) start(ctx context.Context, config engine.Config) error {
-	options := serverproc.Options{Binary: a.run.options.Server, Dir: filepath.Join(a.dir, "server"), Config: a.scenario.Server, StartTimeout: startTimeout}
+	options := serverproc.Options{
+		Binary: a.run.options.Server, Dir: filepath.Join(a.dir, "server"), Config: a.scenario.Server, StartTimeout: startTimeout,
+	}
 	for _, tenant := range config.Tenants {
 		options.Tenants = append(options.Tenants, tenant.ID)
 	}
@@ -255,6 +262,9 @@ func (a *attempt) flushLater(ctx context.Context) {
 		return
 	}
 	a.recovery = max(a.recovery, time.Since(begin))
+	if usage, err := a.server.Usage(); err == nil {
+		a.recoveryRSSBytes = usage.RSSPeakBytes
+	}
 	a.failure = a.terminate(ctx)
 }
 

@@ -29,8 +29,11 @@ func (a *attempt) takeCeilings(ctx context.Context) error {
 	for _, kind := range a.scenario.Ceilings {
 		a.run.options.Console.step("ceiling: " + strings.ReplaceAll(kind, "_", " "))
 		take := func() ([]results.Ceiling, error) { return a.serverCeiling(ctx, kind) }
-		if kind == results.RawDisk {
+		switch kind {
+		case results.RawDisk:
 			take = func() ([]results.Ceiling, error) { return a.rawDisk(ctx) }
+		case results.ReadLog:
+			take = func() ([]results.Ceiling, error) { return a.readLog(ctx) }
 		}
 		before, err := machine.ReadCPUTimes()
 		if err != nil {
@@ -58,7 +61,8 @@ func (a *attempt) serverCeiling(ctx context.Context, kind string) (found []resul
 	dir := filepath.Join(a.dir, kind)
 	config := ceilingLoad(a.scenario, kind)
 	options := serverproc.Options{
-		Binary: a.run.options.Server, Dir: dir, Config: a.scenario.Server, AckRecords: uint32(config.BatchRecords), StartTimeout: startTimeout,
+		Binary: a.run.options.Server, Dir: dir, Config: a.scenario.Server, StartTimeout: startTimeout,
+		AckRecords: uint32(config.BatchRecords),
 		Command: map[string]serverproc.Command{
 			results.NullSink: serverproc.NullSink, results.EmptyHandler: serverproc.EmptyHandler, results.SinglePair: serverproc.Serve,
 		}[kind],
@@ -142,6 +146,20 @@ func (a *attempt) rawDisk(ctx context.Context) ([]results.Ceiling, error) {
 		})
 	}
 	return found, nil
+}
+
+// readLog reads the log that the next start will replay.
+func (a *attempt) readLog(ctx context.Context) ([]results.Ceiling, error) {
+	segments, err := filepath.Glob(filepath.Join(a.server.DataDir(), "wal", "*.wal"))
+	if err != nil {
+		return nil, err
+	}
+	reads, err := machine.ProbeRead(ctx, segments)
+	if err != nil {
+		return nil, err
+	}
+	latency, err := results.NewHistogram(reads.Latency)
+	return []results.Ceiling{{ReadBytes: reads.Bytes, DurationNanos: int64(reads.Elapsed), Response: latency}}, err
 }
 
 // disturbed lists ceilings during which the host took away more CPU than the rules allow.

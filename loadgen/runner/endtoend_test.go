@@ -97,7 +97,11 @@ func TestRunAgainstTheRealServer(t *testing.T) {
 			require.Zero(t, r.Metrics["left_in_log_records"])
 		}},
 		{"paused and drained", tinyLoad + "server: {processor: {paused: true}}\n", requireFlushedLater},
-		{"paused and killed", tinyLoad + "server: {processor: {paused: true}}\nend: kill\n", requireFlushedLater},
+		{"paused and killed", tinyLoad + "server: {processor: {paused: true}}\nend: kill\nceilings: [read_log]\n", func(t *testing.T, r results.Repetition) {
+			requireFlushedLater(t, r)
+			require.EqualValues(t, 64<<20, r.Ceilings[0].ReadBytes, "one segment")
+			require.InEpsilon(t, r.Metrics["replay_bytes_per_second"]/r.Metrics["read_log_bytes_per_second"], r.Metrics["replay_ratio"], 1e-9)
+		}},
 		{"with ceilings", tinyLoad + "ceilings: [null_sink, raw_disk, single_pair]\nceiling_duration: 200ms\n", func(t *testing.T, r results.Repetition) {
 			require.Equal(t, []string{"null_sink", "raw_disk", "raw_disk", "single_pair"}, kindsOf(r.Ceilings))
 			require.Equal(t, []string{"buffered", "", "", "wal_synced"}, ackLevelsOf(r.Ceilings))
@@ -139,6 +143,7 @@ func TestRunAgainstTheRealServer(t *testing.T) {
 // requireFlushedLater wants to see that the log held everything until another start.
 func requireFlushedLater(t *testing.T, r results.Repetition) {
 	require.Positive(t, r.Metrics["recovery_ready_ns"])
+	require.Positive(t, r.Metrics["recovery_rss_peak_bytes"])
 	require.Positive(t, r.Metrics["drain_ns"])
 	require.Positive(t, r.Metrics["verified_records"])
 }

@@ -110,6 +110,9 @@ func (a *attempt) addServerMetrics(metrics map[string]float64) {
 	if a.recovery > 0 {
 		metrics["recovery_ready_ns"] = float64(a.recovery)
 	}
+	if a.recoveryRSSBytes > 0 {
+		metrics["recovery_rss_peak_bytes"] = float64(a.recoveryRSSBytes)
+	}
 	if a.drain > 0 {
 		metrics["drain_ns"] = float64(a.drain)
 		metrics["server_exit_code"] = float64(a.exit.Code)
