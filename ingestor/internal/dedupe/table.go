@@ -155,16 +155,18 @@ func (t *Table) Stage(s *Stamp) {
 	t.staged = append(t.staged, *s)
 }
 
-// CommitStaged makes the staged batches permanent: the log holds them.
-func (t *Table) CommitStaged() {
-	for i := range t.staged {
+// CommitStaged makes the first n staged batches permanent: the log holds them. REQUIRES: n is at most the number of staged batches.
+func (t *Table) CommitStaged(n int) {
+	for i := range t.staged[:n] {
 		s := &t.staged[i]
-		t.producers[key{s.Tenant, s.Producer}].staged = 0
+		t.producers[key{s.Tenant, s.Producer}].staged--
 	}
-	for i := range t.staged {
+	for i := range t.staged[:n] {
 		t.Apply(&t.staged[i])
 	}
-	t.clearStaged()
+	kept := copy(t.staged, t.staged[n:])
+	clear(t.staged[kept:]) // drops the strings
+	t.staged = t.staged[:kept]
 }
 
 // DiscardStaged takes the staged batches back: the log does not hold them.
@@ -231,7 +233,11 @@ func (t *Table) moveToEnd(p *producer) {
 
 func (t *Table) forget(p *producer) {
 	p.previous.next, p.next.previous = p.next, p.previous
-	delete(t.producers, p.key)
 	t.listed--
 	t.forgotten++
+	if p.staged > 0 { // it is back when that batch is committed
+		*p = producer{key: p.key, staged: p.staged, stagedEpoch: p.stagedEpoch, stagedLast: p.stagedLast}
+		return
+	}
+	delete(t.producers, p.key)
 }

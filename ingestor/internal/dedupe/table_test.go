@@ -105,16 +105,17 @@ func TestProducersAreForgottenByAge(t *testing.T) {
 	require.Equal(t, 2, table.Producers())
 }
 
-// The committer stages and commits groups, discarding some; the processor applies what was stored. Both must agree
-// about everything, whatever the bound on producers.
+// The committer stages a group while the one before is not committed yet, commits that one, and discards some; the processor applies
+// what was stored. Both must agree about everything, whatever the bound on producers.
 func TestCommitterAndProcessorAgree(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	committer, processor := New(5), New(5)
 	next := uint64(1)
+	var underWay []Stamp
 	for range 500 {
-		var group []Stamp
+		var filling []Stamp
 		lsn := next
 		for range rng.IntN(12) {
 			s := stamp(byte(rng.IntN(9)), uint32(1+rng.IntN(2)), uint64(1+rng.IntN(400)), lsn)
@@ -122,19 +123,22 @@ func TestCommitterAndProcessorAgree(t *testing.T) {
 				continue
 			}
 			committer.Stage(s)
-			group = append(group, *s)
+			filling = append(filling, *s)
 			lsn += uint64(s.Records)
 		}
-		if rng.IntN(4) == 0 {
-			committer.DiscardStaged()
-			continue
+		committer.CommitStaged(len(underWay))
+		for i := range underWay {
+			processor.Apply(&underWay[i])
 		}
-		committer.CommitStaged()
-		for i := range group {
-			processor.Apply(&group[i])
+		for i := range filling {
+			require.NotEqual(t, Fresh, verdict(committer, &filling[i]), "staged, whoever was forgotten meanwhile")
+		}
+		if underWay = filling; rng.IntN(4) == 0 {
+			committer.DiscardStaged()
+			underWay, lsn = nil, next
+			require.Equal(t, committer.AppendSnapshot(nil), processor.AppendSnapshot(nil))
 		}
 		next = lsn
-		require.Equal(t, committer.AppendSnapshot(nil), processor.AppendSnapshot(nil))
 	}
 }
 
@@ -167,6 +171,6 @@ func BenchmarkCheckStageCommit(b *testing.B) {
 		s.Producer[0] = byte(s.Sequence % 64)
 		table.Check(s)
 		table.Stage(s)
-		table.CommitStaged()
+		table.CommitStaged(1)
 	}
 }

@@ -15,11 +15,11 @@ type Stage int
 // "WAL write + memtable insert below 1 ms".
 const (
 	Decode    Stage = iota // copy into a slab buffer and validation, per batch
-	Queue                  // waiting for the committer, per batch
+	Queue                  // from the queue until its group begins, per batch; the copying into the group is part of it
 	WALWrite               // write of a group to the log
 	Fdatasync              // fdatasync of a group
 	Memtable               // insertion of a group into the memtables
-	Commit                 // WALWrite + Fdatasync + Memtable as one span, per group
+	Commit                 // WALWrite + Fdatasync + Memtable as one span, per group: from the group's begin until it is visible
 	Ack                    // from the receipt of a batch to its completion
 	stageCount
 )

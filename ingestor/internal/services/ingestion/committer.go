@@ -3,7 +3,6 @@ package ingestion
 import (
 	"errors"
 	"math"
-	"runtime"
 	"time"
 
 	"github.com/ingestor-project/ingestor/ingestor/internal/batch"
@@ -27,49 +26,78 @@ const (
 //
 //	Submit ──> queue ──> committer ──────────────────────────────────────────> Generations (processor)
 //	 (many)  by tenant,  (one)                                                       │
-//	          bounded      │ 1 gather   up to GatherBytes, tenants in turn           ▼
-//	                       │ 2 dedupe   duplicate, fenced, out of order?           sinks
-//	                       │ 3 append   wal.Append, Table.Stage                      │
-//	                       │ 4 sync     wal.Sync                                     │ events.Committed
-//	                       │ 5 insert   Table.CommitStaged, memtable.Insert          ▼
-//	                       │ 6 answer   WALSynced ──> Done      Committed ──> waiters ──> Done
-//	                       └ 7 seal     when full, old, or memory is short
+//	          bounded      │ 1 gather    up to GatherBytes, tenants in turn          ▼
+//	                       │ 2 dedupe    duplicate, fenced, out of order?          sinks
+//	                       │ 3 append    wal.Append, Table.Stage                     │
+//	                       │ 4 begin     wal.Begin: the log writes and syncs, while  │ events.Committed
+//	                       │             1 to 3 fill the next group                  ▼
+//	                       │ 5 complete  wal.Done, and 4 for the next group        waiters ──> Done
+//	                       │ 6 insert    Table.CommitStaged, memtable.Insert
+//	                       │ 7 answer    WALSynced ──> Done      Committed ──> waiters
+//	                       └ 8 seal      when full, old, or memory is short
+//
+// Invariants: at most one group is under way and one is filling; the second is empty unless there is the first. Whoever is
+// answered was appended before the Begin of a group whose outcome was nil.
 type committer struct {
 	service *Service
 	log     Log
 	table   *dedupe.Table
 	set     *memtable.Set
 
-	gathered   []*Submission // taken from the queue
-	appended   []*Submission // members of the current group, in log order
-	duplicates []*Submission // to be answered after the current group
+	filling    group
+	underWay   group
+	completed  group         // durable, to be inserted and answered
+	begun      bool          // there is a group under way
+	rest       []*Submission // gathered, waiting for a group with room
+	duplicates []*Submission // of batches that are not visible yet
+	visible    wal.LSN       // everything up to it is in the memtables, or was before
 	envelope   []byte        // scratch
 	lastCommit time.Time
 	marked     bool // nothing was committed since the last MarkDurable
 	noSpace    bool // the last group was dropped
 }
 
+// group is the batches that one fdatasync covers.
+type group struct {
+	members []*Submission // in log order
+	charge  int64         // of the members, in the queue
+	began   time.Time
+}
+
+func (g *group) empty() bool { return len(g.members) == 0 }
+
+func (g *group) reset() {
+	clear(g.members)
+	g.members, g.charge = g.members[:0], 0
+}
+
 func (c *committer) init(s *Service) {
 	c.service, c.log, c.table, c.set = s, s.deps.Log, s.deps.Dedupe, memtable.NewSet()
+	c.visible = c.log.DurableLSN()
 	c.marked = true
 }
 
 // run is the committer's goroutine.
 func (c *committer) run() {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	defer close(c.service.drained)
 	ticker := time.NewTicker(housekeepingInterval)
 	defer ticker.Stop()
 	for {
+		ready := c.service.queue.ready
+		if c.full() {
+			ready = nil // what waits does so in the queue, where tenants take turns
+		}
 		select {
-		case <-c.service.queue.ready:
-			closed := c.gather(c.service.config.GatherBytes)
-			c.commit()
+		case <-ready:
+			closed := c.gather(c.service.config.GatherBytes - c.filling.charge)
+			c.begin()
 			if closed {
+				c.commitAll()
 				c.finish()
 				return
 			}
+		case err := <-c.log.Done():
+			c.complete(err)
 		case now := <-ticker.C:
 			c.housekeep(now)
 		case <-c.service.deps.Memory.Pressure():
@@ -78,78 +106,117 @@ func (c *committer) run() {
 				c.seal()
 			}
 		case done := <-c.service.seals:
-			c.gather(math.MaxInt64) // what was submitted before the call to Seal is to be part of it
-			c.commit()
+			c.commitAll() // what was submitted before the call to Seal is to be part of it
 			c.seal()
 			close(done)
 		}
 	}
 }
 
-// gather takes what is queued now, up to limit bytes. closed says that nothing will follow it.
+// full says whether the group that is filling takes no more.
+func (c *committer) full() bool {
+	return len(c.rest) > 0 || c.filling.charge >= c.service.config.GatherBytes
+}
+
+// commitAll commits all that is queued now.
+func (c *committer) commitAll() {
+	c.gather(math.MaxInt64)
+	for c.begin(); c.begun; {
+		c.complete(<-c.log.Done())
+	}
+}
+
+// gather takes what is queued now, up to limit bytes, and appends it. closed says that nothing will follow it.
 func (c *committer) gather(limit int64) (closed bool) {
 	taken, closed := c.service.queue.gather(limit)
-	now := time.Now()
-	c.gathered = c.gathered[:0]
 	for taken.n > 0 {
-		s := taken.pop()
-		c.service.deps.Stages.Observe(telemetry.Queue, now.Sub(s.enqueuedAt))
-		c.gathered = append(c.gathered, s)
+		c.rest = append(c.rest, taken.pop())
 	}
+	c.fill()
 	return closed
 }
 
-// commit commits what was gathered, in as many groups as the log needs.
-func (c *committer) commit() {
-	for rest := c.gathered; len(rest) > 0; {
+// fill appends what was gathered, as far as the group that is filling has room for it.
+func (c *committer) fill() {
+	for i, s := range c.rest {
 		if c.service.poisoned.Load() {
-			c.answerUnknown(rest)
+			c.answerUnknown(c.rest[i:])
 			break
 		}
-		n, err := c.commitGroup(rest)
-		if err != nil {
-			c.poison(err)
-			c.answerUnknown(c.duplicates)
-			c.answerUnknown(c.appended)
-		}
-		rest = rest[n:]
-	}
-	clear(c.gathered)
-}
-
-// commitGroup commits as many of batches as fit a group and returns their number. An error means that the log has
-// failed; the members of appended and duplicates are then not answered.
-func (c *committer) commitGroup(batches []*Submission) (int, error) {
-	started := time.Now()
-	c.appended, c.duplicates = c.appended[:0], c.duplicates[:0]
-	taken := 0
-	for _, s := range batches {
 		full, err := c.appendBatch(s)
 		if err != nil {
-			c.appended = append(c.appended, s)
-			return taken + 1, err
-		}
-		if full {
+			c.poison(err)
+			c.answerUnknown(c.rest[i:])
 			break
 		}
-		taken++
-	}
-	if len(c.appended) > 0 {
-		switch err := c.log.Sync(); {
-		case errors.Is(err, wal.ErrNoSpace):
-			c.dropGroup()
-		case err != nil:
-			return taken, err
-		default:
-			c.insertGroup(started)
+		if full {
+			kept := copy(c.rest, c.rest[i:])
+			clear(c.rest[kept:])
+			c.rest = c.rest[:kept]
+			return
 		}
 	}
-	c.answerDuplicates()
-	return taken, nil
+	clear(c.rest)
+	c.rest = c.rest[:0]
+	c.settleDuplicates()
 }
 
-// appendBatch puts one batch into the log's current group, or among the duplicates, or refuses it. full says that the
-// group has no room for it; nothing was done then.
+// begin sees to it that a group is under way, if there is anything to commit.
+func (c *committer) begin() {
+	for !c.begun && !c.filling.empty() {
+		c.settle(c.start())
+	}
+}
+
+// complete takes the outcome of the group under way. The next one starts before this one is answered, so that the disk need not
+// wait for the CPU.
+func (c *committer) complete(err error) {
+	if c.service.poisoned.Load() {
+		return // the group was answered when an append failed
+	}
+	if err != nil {
+		c.poison(err)
+		return
+	}
+	c.begun = false
+	c.completed, c.underWay = c.underWay, c.completed
+	err = c.start()
+	c.insert(&c.completed)
+	c.settle(err)
+	c.begin()
+}
+
+// start hands the group that is filling to the log. An error means that it is not under way. REQUIRES: no group is.
+func (c *committer) start() error {
+	g := &c.filling
+	if g.empty() {
+		return nil
+	}
+	g.began = time.Now()
+	if err := c.log.Begin(); err != nil {
+		return err
+	}
+	for _, s := range g.members {
+		c.service.deps.Stages.Observe(telemetry.Queue, g.began.Sub(s.enqueuedAt))
+	}
+	c.begun = true
+	c.filling, c.underWay = c.underWay, c.filling
+	return nil
+}
+
+// settle deals with the outcome of start, and fills the next group with what had no room in this one.
+func (c *committer) settle(err error) {
+	switch {
+	case errors.Is(err, wal.ErrNoSpace):
+		c.dropGroup()
+	case err != nil:
+		c.poison(err)
+	}
+	c.fill()
+}
+
+// appendBatch puts one batch into the group that is filling, or among the duplicates, or refuses it. full says that the group has no
+// room for it; nothing was done then.
 func (c *committer) appendBatch(s *Submission) (full bool, err error) {
 	stamp := s.stamp()
 	if s.HasProducer {
@@ -162,7 +229,7 @@ func (c *committer) appendBatch(s *Submission) (full bool, err error) {
 	c.envelope = batch.AppendEnvelope(c.envelope[:0], s.Tenant, s.ReceivedAt.UnixNano())
 	first, err := c.log.Append(wal.Entry{Records: s.Records, Parts: [2][]byte{c.envelope, s.Raw}})
 	switch {
-	case errors.Is(err, wal.ErrGroupFull) && len(c.appended) > 0:
+	case errors.Is(err, wal.ErrGroupFull) && !c.filling.empty():
 		return true, nil
 	case errors.Is(err, wal.ErrTooLarge) || errors.Is(err, wal.ErrGroupFull):
 		c.refuse(s, refusal.New(refusal.TooLarge, "", "the batch has %d bytes, more than the log takes at once", len(s.Raw)))
@@ -171,7 +238,8 @@ func (c *committer) appendBatch(s *Submission) (full bool, err error) {
 		return false, err
 	}
 	s.FirstLSN, s.LastLSN, s.AckedRecords = first, first+uint64(s.Records)-1, s.Records
-	c.appended = append(c.appended, s)
+	c.filling.members = append(c.filling.members, s)
+	c.filling.charge += s.charge
 	if s.HasProducer {
 		stamp.FirstLSN = first
 		c.table.Stage(&stamp)
@@ -202,17 +270,22 @@ func (c *committer) handleKnown(s *Submission, verdict dedupe.Verdict, firstLSN 
 	}
 }
 
-// insertGroup makes the synced group visible and answers it.
-func (c *committer) insertGroup(started time.Time) {
+// insert makes a group visible that is durable, and answers it.
+func (c *committer) insert(g *group) {
 	deps := &c.service.deps
 	synced := time.Now()
 	if c.noSpace {
 		c.noSpace = false
 		deps.Logger.Info("there is space for the log again")
 	}
-	bytes := 0
-	c.table.CommitStaged()
-	for _, s := range c.appended {
+	bytes, stamps := 0, 0
+	for _, s := range g.members {
+		if s.HasProducer {
+			stamps++
+		}
+	}
+	c.table.CommitStaged(stamps)
+	for _, s := range g.members {
 		var stamp *dedupe.Stamp
 		if s.HasProducer {
 			st := s.stamp()
@@ -227,13 +300,15 @@ func (c *committer) insertGroup(started time.Time) {
 	}
 	inserted := time.Now()
 	deps.Stages.Observe(telemetry.Memtable, inserted.Sub(synced))
-	deps.Stages.Observe(telemetry.Commit, inserted.Sub(started))
-	first, last := c.appended[0].FirstLSN, c.appended[len(c.appended)-1].LastLSN
-	c.service.metrics.committed(c, bytes)
-	c.lastCommit, c.marked = inserted, false
-	for _, s := range c.appended {
+	deps.Stages.Observe(telemetry.Commit, inserted.Sub(g.began))
+	first, last := g.members[0].FirstLSN, g.members[len(g.members)-1].LastLSN
+	c.service.metrics.committed(c, len(g.members), last-first+1, bytes)
+	c.visible, c.lastCommit, c.marked = last, inserted, false
+	for _, s := range g.members {
 		c.acknowledge(s)
 	}
+	g.reset()
+	c.settleDuplicates()
 	deps.Events.Publish(events.Event{Kind: events.NewData, First: first, Last: last})
 	if c.set.Full(c.service.config.Generation, inserted) {
 		c.seal()
@@ -255,9 +330,11 @@ func (c *committer) dropGroup() {
 		c.service.deps.Logger.Warn("no space for the log, batches are refused")
 	}
 	c.noSpace = true
-	for _, s := range c.appended {
+	for _, s := range c.filling.members {
 		c.refuse(s, c.refusedForSpace())
 	}
+	c.filling.reset()
+	c.settleDuplicates() // before the positions are given out again
 }
 
 func (c *committer) refusedForSpace() *refusal.Error {
@@ -265,18 +342,23 @@ func (c *committer) refusedForSpace() *refusal.Error {
 		"the disk has no room for the next log segment")
 }
 
-// answerDuplicates acknowledges the duplicates of what is durable now. The rest are duplicates of batches in a
-// dropped group.
-func (c *committer) answerDuplicates() {
-	durable := c.log.DurableLSN()
+// settleDuplicates acknowledges the duplicates of what is visible. Without a group under way or filling, the others are those of
+// a group that was dropped.
+func (c *committer) settleDuplicates() {
+	kept := c.duplicates[:0]
 	for _, s := range c.duplicates {
-		if s.LastLSN > durable {
+		switch {
+		case s.LastLSN <= c.visible:
+			s.releaseBuffer()
+			c.acknowledge(s)
+		case c.begun || !c.filling.empty():
+			kept = append(kept, s)
+		default:
 			c.refuse(s, c.refusedForSpace())
-			continue
 		}
-		s.releaseBuffer()
-		c.acknowledge(s)
 	}
+	clear(c.duplicates[len(kept):])
+	c.duplicates = kept
 }
 
 // refuse answers a batch that was not stored.
@@ -286,7 +368,7 @@ func (c *committer) refuse(s *Submission, err *refusal.Error) {
 	c.service.answer(s)
 }
 
-// poison stops the service for good.
+// poison stops the service for good and answers everybody who has got as far as a group.
 func (c *committer) poison(err error) {
 	s := c.service
 	s.poisoned.Store(true)
@@ -296,6 +378,13 @@ func (c *committer) poison(err error) {
 		waiting.fail(outcomeUnknown())
 		s.answer(waiting)
 	}
+	c.begun = false
+	for _, g := range []*group{&c.completed, &c.underWay, &c.filling} {
+		c.answerUnknown(g.members)
+		g.reset()
+	}
+	c.answerUnknown(c.duplicates)
+	c.duplicates = nil
 	if s.deps.OnFatal != nil {
 		s.deps.OnFatal(err)
 	}
@@ -319,7 +408,7 @@ func (c *committer) housekeep(now time.Time) {
 	if c.set.Full(c.service.config.Generation, now) {
 		c.seal()
 	}
-	if c.marked || now.Sub(c.lastCommit) < c.service.config.IdleAfter {
+	if c.begun || c.marked || now.Sub(c.lastCommit) < c.service.config.IdleAfter {
 		return
 	}
 	c.marked = true

@@ -68,7 +68,8 @@ func (c Config) Validate() error {
 // Errors are those of package wal.
 type Log interface {
 	Append(wal.Entry) (first wal.LSN, err error)
-	Sync() error
+	Begin() error
+	Done() <-chan error
 	MarkDurable() error
 	DurableLSN() wal.LSN
 }

@@ -120,10 +120,9 @@ func (m *metrics) acked(s *Submission) {
 func (m *metrics) refused(code refusal.Code) { m.refusals[code].Inc() }
 
 // committed counts a group that is durable and inserted, with requests of bytes in sum.
-func (m *metrics) committed(c *committer, bytes int) {
-	group := c.appended
-	m.groupBatches.Observe(float64(len(group)))
-	m.storedRecords.Add(float64(group[len(group)-1].LastLSN - group[0].FirstLSN + 1))
+func (m *metrics) committed(c *committer, batches int, records uint64, bytes int) {
+	m.groupBatches.Observe(float64(batches))
+	m.storedRecords.Add(float64(records))
 	m.storedBytes.Add(float64(bytes))
 	m.producers.Set(float64(c.table.Producers()))
 	m.forgotten.Set(float64(c.table.Forgotten()))

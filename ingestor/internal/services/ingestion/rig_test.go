@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -65,11 +66,19 @@ func newRig(t testing.TB, config Config) *rig {
 		Dir: "wal", FS: fsys, SegmentSizeBytes: 128 << 10, SpareSegments: 1, MaxGroupBytes: 64 << 10, DirectIO: wal.DirectOff,
 	})
 	require.NoError(t, err)
+	r := newRigOn(t, config, log)
+	r.fs, r.log = fsys, log
+	return r
+}
+
+// newRigOn is a rig on a log of another kind, which it does not close.
+func newRigOn(t testing.TB, config Config, log Log) *rig {
 	r := &rig{
-		t: t, fs: fsys, log: log, memory: slab.New(4<<20, nil), bus: events.NewBus(), fatal: make(chan error, 1),
+		t: t, memory: slab.New(4<<20, nil), bus: events.NewBus(), fatal: make(chan error, 1),
 		sealed:  &collected{added: make(chan struct{}, 1000)},
 		entered: make(chan struct{}, 1), resume: make(chan error, 1),
 	}
+	var err error
 	r.Service, err = New(config, Dependencies{
 		Log: log, Dedupe: dedupe.New(100), Memory: r.memory, Generations: r.sealed, Events: r.bus,
 		Stages: telemetry.NewStages(), Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewPedanticRegistry(),
@@ -80,18 +89,50 @@ func newRig(t testing.TB, config Config) *rig {
 	return r
 }
 
+// heldLog stores nothing. It says when a group has begun, and the test delivers the outcome.
+type heldLog struct {
+	next, began wal.LSN
+	noSpace     bool // for the next group
+	begun       chan struct{}
+	done        chan error
+}
+
+func newHeldLog() *heldLog { return &heldLog{begun: make(chan struct{}, 1), done: make(chan error, 1)} }
+
+func (l *heldLog) Append(e wal.Entry) (wal.LSN, error) {
+	first := l.next + 1
+	l.next += wal.LSN(e.Records)
+	return first, nil
+}
+
+func (l *heldLog) Begin() error {
+	if l.noSpace {
+		l.noSpace, l.next = false, l.began
+		return wal.ErrNoSpace
+	}
+	l.began = l.next
+	l.begun <- struct{}{}
+	return nil
+}
+
+func (l *heldLog) Done() <-chan error  { return l.done }
+func (l *heldLog) MarkDurable() error  { return nil }
+func (l *heldLog) DurableLSN() wal.LSN { return 0 }
+
 // stop ends everything and checks that no buffer was lost on the way.
 func (r *rig) stop() {
 	require.NoError(r.t, r.Close())
 	r.bus.Close()
-	_ = r.log.Close() // fails where the test has poisoned it
+	if r.log != nil {
+		_ = r.log.Close() // fails where the test has poisoned it
+	}
 	for _, g := range r.sealed.generations {
 		g.Release()
 	}
 	require.Zero(r.t, r.memory.UsedBytes(), "a buffer was not released")
 }
 
-// holdSyncs makes the committer stop in its next syncs, until release or failSync.
+// holdSyncs holds the log's next sync back until resume.
 func (r *rig) holdSyncs() {
 	var once sync.Once
 	r.fs.Before(func(op crashfs.Op) error {
@@ -104,6 +145,19 @@ func (r *rig) holdSyncs() {
 		}
 		return err
 	})
+}
+
+// stall makes the committer take nothing more from the queue until resume: one group is held in its sync, and the next one is full.
+// REQUIRES: config.GatherBytes is 1.
+func (r *rig) stall() (done []<-chan *Submission) {
+	r.holdSyncs()
+	done = append(done, r.submit(r.submission("plug", 1, WALSynced)))
+	<-r.entered
+	done = append(done, r.submit(r.submission("filler", 1, WALSynced)))
+	for r.queue.state().batches > 0 {
+		runtime.Gosched()
+	}
+	return done
 }
 
 // submission returns a batch whose content names it.

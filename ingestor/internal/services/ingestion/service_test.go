@@ -158,12 +158,9 @@ func TestResentBatchesAreStoredOnce(t *testing.T) {
 
 func TestFullShareRefusesOrWaits(t *testing.T) {
 	config := testConfig()
-	config.QueueBatches = 4
+	config.QueueBatches, config.GatherBytes = 4, 1
 	r := newRig(t, config)
-	r.holdSyncs()
-	var done []<-chan *Submission
-	done = append(done, r.submit(r.submission("plug", 1, WALSynced)))
-	<-r.entered
+	done := r.stall()
 	for range config.QueueBatches / 2 { // the share of a tenant that is alone
 		done = append(done, r.submit(r.submission("queued", 1, WALSynced)))
 	}
@@ -202,24 +199,22 @@ func TestFullShareRefusesOrWaits(t *testing.T) {
 
 func TestQueueIsBoundedInBytes(t *testing.T) {
 	config := testConfig()
-	config.QueueBytes, config.QueueBatches = 100, 100
+	config.QueueBytes, config.QueueBatches, config.GatherBytes = 100, 100, 1
 	r := newRig(t, config)
 	large := r.submission(string(make([]byte, 101)), 1, WALSynced)
 	large.Done = func(*Submission) {}
 	requireCode(t, refusal.TooLarge, r.offer(context.Background(), large))
 	large.Buf.Release()
 
-	r.holdSyncs()
-	plug := r.submit(r.submission("plug", 1, WALSynced))
-	<-r.entered
-	queued := r.submit(r.submission(string(make([]byte, 60)), 1, WALSynced))
+	done := append(r.stall(), r.submit(r.submission(string(make([]byte, 60)), 1, WALSynced)))
 	unary := r.submission(string(make([]byte, 60)), 1, WALSynced)
 	unary.Block, unary.Done = false, func(*Submission) {}
 	requireCode(t, refusal.Overloaded, r.offer(context.Background(), unary))
 	unary.Buf.Release()
 	r.resume <- nil
-	<-plug
-	<-queued
+	for _, d := range done {
+		require.Nil(t, (<-d).Err)
+	}
 }
 
 func TestBatchLargerThanAGroupIsRefused(t *testing.T) {
@@ -243,6 +238,69 @@ func TestManyBatchesSpreadOverGroups(t *testing.T) {
 		require.Nil(t, s.Err)
 		require.Equal(t, uint64(i+1), s.FirstLSN)
 	}
+}
+
+// While a group is under way, the next one fills. Duplicates of either are answered with it, not before.
+func TestDuplicatesWaitForTheirGroups(t *testing.T) {
+	r := newRig(t, testConfig())
+	r.holdSyncs()
+	submit := func(content string, sequence uint64) <-chan *Submission {
+		return r.submit(r.submission(content, 3, WALSynced).from(1, 1, sequence))
+	}
+	underWay := submit("a", 1)
+	<-r.entered
+	filling := submit("b", 2)
+	again := []<-chan *Submission{submit("a", 1), submit("b", 2)}
+	for r.queue.state().batches > 0 {
+		runtime.Gosched()
+	}
+	for _, d := range append(again, underWay, filling) {
+		require.Empty(t, d)
+	}
+	r.resume <- nil
+	for i, d := range []<-chan *Submission{underWay, filling} {
+		first, second := <-d, <-again[i]
+		require.Nil(t, first.Err)
+		require.Nil(t, second.Err)
+		require.False(t, first.Duplicate)
+		require.True(t, second.Duplicate)
+		require.Equal(t, first.FirstLSN, second.FirstLSN)
+		require.Equal(t, first.LastLSN, second.LastLSN)
+	}
+	require.Equal(t, map[uint64]string{1: "acme:a:3", 4: "acme:b:3"}, r.logged())
+	require.NoError(t, r.Drain(context.Background()))
+	require.Equal(t, r.logged(), r.inMemory())
+}
+
+// A group that cannot begin for want of space is refused with its duplicates; the group before it is not touched, and its positions go
+// to others.
+func TestAGroupWithoutSpaceLeavesTheOneBefore(t *testing.T) {
+	log := newHeldLog()
+	r := newRigOn(t, testConfig(), log)
+	submit := func(content string, sequence uint64) <-chan *Submission {
+		return r.submit(r.submission(content, 3, WALSynced).from(1, 1, sequence))
+	}
+	underWay := submit("a", 1)
+	<-log.begun
+	again := submit("a", 1)
+	dropped, droppedAgain := submit("b", 2), submit("b", 2)
+	for r.queue.state().batches > 0 {
+		runtime.Gosched()
+	}
+	log.noSpace = true
+	log.done <- nil
+	require.Nil(t, (<-underWay).Err)
+	require.True(t, (<-again).Duplicate)
+	for _, d := range []<-chan *Submission{dropped, droppedAgain} {
+		require.Equal(t, refusal.NoSpace, (<-d).Err.Code)
+	}
+	retried := submit("b", 2)
+	<-log.begun
+	log.done <- nil
+	s := <-retried
+	require.Nil(t, s.Err)
+	require.False(t, s.Duplicate)
+	require.Equal(t, uint64(4), s.FirstLSN)
 }
 
 func TestNoSpaceRefusesAndGoesOn(t *testing.T) {
@@ -334,9 +392,9 @@ func TestFailedSyncAnswersUnknownAndStops(t *testing.T) {
 	member := r.submit(r.submission("in the group", 1, WALSynced))
 	<-r.entered
 	queued := r.submit(r.submission("behind it", 1, WALSynced))
-	duplicate := r.submit(r.submission("durable", 1, WALSynced).from(1, 1, 1))
+	require.True(t, r.commit(r.submission("durable", 1, WALSynced).from(1, 1, 1)).Duplicate, "a sync that hangs is no matter to what is durable")
 	r.resume <- syscall.EIO
-	for _, done := range []<-chan *Submission{committed, member, queued, duplicate} {
+	for _, done := range []<-chan *Submission{committed, member, queued} {
 		s := <-done
 		require.NotNil(t, s.Err)
 		require.Equal(t, refusal.OutcomeUnknown, s.Err.Code)
@@ -442,7 +500,7 @@ func TestWithdrawnAdmissionsLeaveNothing(t *testing.T) {
 	require.Equal(t, queueState{}, r.queue.state())
 }
 
-// A batch of another tenant is in the next group, however much a tenant has queued before it.
+// A batch of another tenant is in the group after the one that is filling, however much a tenant has queued before it.
 func TestFloodLetsOthersIntoTheNextGroup(t *testing.T) {
 	config := testConfig()
 	config.GatherBytes = 50 << 10
@@ -457,7 +515,8 @@ func TestFloodLetsOthersIntoTheNextGroup(t *testing.T) {
 	other.Tenant = "globex"
 	small := r.submit(other)
 	r.resume <- nil
-	require.LessOrEqual(t, (<-small).FirstLSN, uint64(4))
+	// Before it: the plug, and two of the flood's batches in each of two groups.
+	require.LessOrEqual(t, (<-small).FirstLSN, uint64(6))
 	for i, d := range done {
 		require.Nil(t, (<-d).Err, i)
 	}
