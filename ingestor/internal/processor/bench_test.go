@@ -288,7 +288,7 @@ func (s *sequenced) next() []byte {
 func submitBatch(
 	ctx context.Context, service *ingestion.Service, memory *slab.Pool, s *ingestion.Submission, message []byte, done func(*ingestion.Submission),
 ) error {
-	*s = ingestion.Submission{Tenant: "acme", Level: ingestion.WALSynced, Block: true, ReceivedAt: time.Now(), Done: done}
+	*s = ingestion.Submission{Tenant: "acme", Level: ingestion.WALSynced, Block: true, ReceivedAt: time.Now(), CheckedAt: time.Now(), Done: done}
 	if err := service.Admit(ctx, s, len(message)); err != nil {
 		return err
 	}

@@ -276,7 +276,7 @@ func (w *world) send(raw []byte, level ingestion.AckLevel, done func(*ingestion.
 		Tenant: "acme", Endpoint: h.Endpoint, Records: h.Records,
 		MinTimeUnixNano: h.MinTimeUnixNano, MaxTimeUnixNano: h.MaxTimeUnixNano,
 		HasProducer: h.HasProducer, Producer: h.Producer, Epoch: h.Epoch, Sequence: h.Sequence,
-		Level: level, Block: true, ReceivedAt: time.Now(), Done: done,
+		Level: level, Block: true, ReceivedAt: time.Now(), CheckedAt: time.Now(), Done: done,
 	}
 	if err := w.service.Admit(w.running, submission, len(raw)); err != nil {
 		return err

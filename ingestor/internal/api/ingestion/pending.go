@@ -80,10 +80,11 @@ func (a *API) submit(
 		a.submitter.Withdraw(&p.submission)
 		return refused
 	}
-	a.observer.Observe(telemetry.Decode, a.now().Sub(copied))
+	checked := a.now()
+	a.observer.Observe(telemetry.Decode, checked.Sub(copied))
 
 	p.fill(buffer, raw)
-	p.submission.ReceivedAt = received
+	p.submission.ReceivedAt, p.submission.CheckedAt = received, checked
 	if err := a.submitter.Submit(&p.submission); err != nil {
 		buffer.Release()
 		return err

@@ -93,7 +93,7 @@ func benchmarkSubmit(b *testing.B, log Log, inFlight int) {
 		*s = Submission{
 			Tenant: "acme", Endpoint: endpoint, Records: benchBatchRecords, Level: WALSynced,
 			HasProducer: true, Producer: dedupe.ProducerID{1}, Epoch: 1, Sequence: sequence,
-			Block: true, ReceivedAt: time.Now(), Done: done,
+			Block: true, ReceivedAt: time.Now(), CheckedAt: time.Now(), Done: done,
 		}
 		if err := service.Admit(ctx, s, benchBatchBytes); err != nil {
 			b.Fatal(err)

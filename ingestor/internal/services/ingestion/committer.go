@@ -197,7 +197,7 @@ func (c *committer) start() error {
 		return err
 	}
 	for _, s := range g.members {
-		c.service.deps.Stages.Observe(telemetry.Queue, g.began.Sub(s.enqueuedAt))
+		c.service.deps.Stages.Observe(telemetry.Queue, g.began.Sub(s.CheckedAt))
 	}
 	c.begun = true
 	c.filling, c.underWay = c.underWay, c.filling
@@ -305,7 +305,7 @@ func (c *committer) insert(g *group) {
 	c.service.metrics.committed(c, len(g.members), last-first+1, bytes)
 	c.visible, c.lastCommit, c.marked = last, inserted, false
 	for _, s := range g.members {
-		c.acknowledge(s)
+		c.acknowledge(s, inserted)
 	}
 	g.reset()
 	c.settleDuplicates()
@@ -316,9 +316,9 @@ func (c *committer) insert(g *group) {
 }
 
 // acknowledge answers a batch that is durable and visible, or lets it wait for the sinks.
-func (c *committer) acknowledge(s *Submission) {
+func (c *committer) acknowledge(s *Submission, now time.Time) {
 	if s.Level != Committed || !c.service.waiters.add(s) {
-		c.service.answer(s)
+		c.service.answer(s, now)
 	}
 }
 
@@ -350,7 +350,7 @@ func (c *committer) settleDuplicates() {
 		switch {
 		case s.LastLSN <= c.visible:
 			s.releaseBuffer()
-			c.acknowledge(s)
+			c.acknowledge(s, time.Now())
 		case c.begun || !c.filling.empty():
 			kept = append(kept, s)
 		default:
@@ -365,7 +365,7 @@ func (c *committer) settleDuplicates() {
 func (c *committer) refuse(s *Submission, err *refusal.Error) {
 	s.fail(err)
 	s.releaseBuffer()
-	c.service.answer(s)
+	c.service.answer(s, time.Now())
 }
 
 // poison stops the service for good and answers everybody who has got as far as a group.
@@ -376,7 +376,7 @@ func (c *committer) poison(err error) {
 	s.deps.Logger.Error("the log has failed, no more batches are taken", "error", err)
 	for _, waiting := range s.waiters.takeAll() {
 		waiting.fail(outcomeUnknown())
-		s.answer(waiting)
+		s.answer(waiting, time.Now())
 	}
 	c.begun = false
 	for _, g := range []*group{&c.completed, &c.underWay, &c.filling} {

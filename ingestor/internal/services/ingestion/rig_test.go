@@ -167,7 +167,7 @@ func (r *rig) submission(content string, records uint32, level AckLevel) *Submis
 	copy(buf.Bytes(), content)
 	return &Submission{
 		Tenant: "acme", Endpoint: []byte("orders"), Buf: buf, Raw: buf.Bytes(), Records: records, Level: level,
-		Block: true, ReceivedAt: time.Now(),
+		Block: true, ReceivedAt: time.Now(), CheckedAt: time.Now(),
 	}
 }
 

@@ -112,7 +112,7 @@ func (s *Service) Submit(submission *Submission) error {
 	}
 	submission.takeBuffer()
 	submission.AckedRecords = submission.Records
-	s.answer(submission)
+	s.answer(submission, time.Now())
 	return nil
 }
 
@@ -122,7 +122,6 @@ func (s *Service) enqueue(submission *Submission) error {
 		s.Withdraw(submission)
 		return s.refuse(refusedForFailure())
 	}
-	submission.enqueuedAt = time.Now()
 	if err := s.queue.push(submission); err != nil {
 		return s.refuse(refusedForDrain())
 	}
@@ -142,10 +141,10 @@ func (s *Service) refuse(err *refusal.Error) error {
 	return err
 }
 
-// answer completes a submission. REQUIRES: its outcome is set and its buffer given away or released.
-func (s *Service) answer(submission *Submission) {
+// answer completes a submission at the time now. REQUIRES: its outcome is set and its buffer given away or released.
+func (s *Service) answer(submission *Submission, now time.Time) {
 	if submission.Err == nil {
-		s.deps.Stages.Observe(telemetry.Ack, time.Since(submission.ReceivedAt))
+		s.deps.Stages.Observe(telemetry.Ack, now.Sub(submission.ReceivedAt))
 		s.metrics.acked(submission)
 	} else {
 		s.metrics.refused(submission.Err.Code)
@@ -207,7 +206,7 @@ func (s *Service) Close() error {
 	for _, submission := range s.waiters.takeAll() {
 		submission.fail(refusal.New(refusal.OutcomeUnknown, "",
 			"the batch is in the log, but the server stopped before all sinks had committed it"))
-		s.answer(submission)
+		s.answer(submission, time.Now())
 	}
 	return nil
 }
@@ -217,7 +216,7 @@ func (s *Service) release() {
 	defer close(s.released)
 	for e := range s.subscription.Events() {
 		for _, submission := range s.waiters.takeUpTo(e.Last) {
-			s.answer(submission)
+			s.answer(submission, time.Now())
 		}
 	}
 }

@@ -45,6 +45,8 @@ type Submission struct {
 	Block bool
 	// ReceivedAt is when the request had arrived; the ack stage is measured from it, and the log stores it.
 	ReceivedAt time.Time
+	// CheckedAt is when it had been found good; the queue stage is measured from it.
+	CheckedAt time.Time
 
 	// Done is called exactly once for every Submit that returned nil, on a goroutine of the service (for level
 	// Buffered: before Submit returns, on the caller's). It must not block. Buf, Raw and Endpoint are nil by then.
@@ -63,8 +65,6 @@ type Submission struct {
 	admitted *tenant // from Admit until it is queued or withdrawn
 	charge   int64
 	next     *Submission
-
-	enqueuedAt time.Time
 }
 
 // check panics where the caller has broken the contract.
