@@ -254,6 +254,7 @@ func (d *document) checkMeaning(s *Scenario, fileName string) {
 		}
 	}
 	d.checkLoad(s)
+	d.checkNeighbour(s)
 	d.checkCeilings(s)
 	d.checkActions(s.Actions)
 }

@@ -22,6 +22,7 @@ type Scenario struct {
 	Database    string         `yaml:"database"`
 	Server      map[string]any `yaml:"server"`
 	Load        Load           `yaml:"load"`
+	Neighbour   *Neighbour     `yaml:"neighbour"`
 	Actions     []Action       `yaml:"actions"`
 	// End is Drain or Kill: how the server ends after the load.
 	End string `yaml:"end"`

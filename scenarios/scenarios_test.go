@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/ingestor-project/ingestor/loadgen/engine"
 )
 
 func TestShippedScenariosAreValid(t *testing.T) {
@@ -118,6 +120,22 @@ func TestCeilingsTargetsAndEnd(t *testing.T) {
 	require.True(t, scenario.Paused())
 	require.True(t, scenario.FlushedLater())
 	require.Equal(t, 0.5, *scenario.Validity.MaxOfferedRatio)
+}
+
+func TestNeighbourRunsBesideTheLoad(t *testing.T) {
+	scenario, err := loadText(t, valid+"neighbour: {streams: 3, batch_records: 50, tenants: 2}\n")
+	require.NoError(t, err)
+	config := scenario.Load.EngineConfig()
+	neighbour := scenario.NeighbourConfig(config)
+	require.Equal(t, []engine.Tenant{{ID: "neighbour-000"}, {ID: "neighbour-001"}}, neighbour.Tenants)
+	require.Equal(t, len(config.Tenants), neighbour.FirstTenant)
+	require.Equal(t, config.Producers(), neighbour.FirstProducer)
+	require.Equal(t, 6, neighbour.Producers())
+	require.Equal(t, engine.Rows, neighbour.Layout)
+	require.Equal(t, config.Endpoints, neighbour.Endpoints)
+	require.Equal(t, []engine.Phase{{Duration: time.Second}}, neighbour.Phases, "as long as the load, and as fast as it can")
+	_, err = loadText(t, strings.Replace(valid, "load:", "load:\n  method: metrics", 1)+"neighbour: {}\n")
+	require.ErrorContains(t, err, "a neighbour needs a load of synthetic records")
 }
 
 func TestErrorsNameFileLineAndSuggestion(t *testing.T) {

@@ -16,7 +16,7 @@ type set struct {
 
 var sets = []set{
 	{DefaultSet, ".", []string{
-		"smoke", "ingest-1m", "unary-latency", "burst", "many-tenants", "crash-recovery", "replay-recorded", "metrics-timescale",
+		"smoke", "ingest-1m", "unary-latency", "burst", "many-tenants", "noisy-neighbour", "crash-recovery", "replay-recorded", "metrics-timescale",
 	}},
 	{"hot", "hot", []string{
 		"max-rows", "max-rows-live", "max-columns", "max-columns-live", "max-rows-100", "max-rows-1", "max-unary", "one-caller",

@@ -54,7 +54,7 @@ func (c *caller) send(ctx context.Context, t *ticket) error {
 	b := t.batch(time.Now())
 	b.Producer, b.Sequence = p.producer, p.sequence
 	s := sentBatch{
-		Sent:   ledger.Sent{Batch: b, Epoch: c.run.config.Epoch, Tenant: uint32(t.tenant)},
+		Sent:   ledger.Sent{Batch: b, Epoch: c.run.config.Epoch, Tenant: uint32(c.run.config.FirstTenant + t.tenant)},
 		flight: flight{phase: t.phase, records: uint64(t.records), due: t.due},
 	}
 	if err := c.run.book.sent(s.Sent); err != nil {

@@ -120,8 +120,10 @@ type Config struct {
 	// FirstProducer is the lowest producer number. Runs whose event ids must never meet, because they run at the same
 	// time, take different ranges.
 	FirstProducer int
-	Epoch         uint32 // of all producers
-	Seed          uint64 // of arrivals and keys; Spec.Seed is that of the content
+	// FirstTenant is the number of Tenants[0] in the ledger, for runs at the same time that share one.
+	FirstTenant int
+	Epoch       uint32 // of all producers
+	Seed        uint64 // of arrivals and keys; Spec.Seed is that of the content
 
 	// Ledger, where set, is told of everything sent and answered. The caller creates it (see Config.LedgerHeader) and closes it.
 	Ledger *ledger.Writer
@@ -174,11 +176,11 @@ func (c Config) Validate() error {
 }
 
 func (c *Config) validateLoad() error {
-	producers := c.Connections * c.Streams * len(c.Tenants)
+	producers := c.Producers()
 	switch {
 	case c.Target == "":
 		return errors.New("engine: no target")
-	case len(c.Tenants) == 0 || len(c.Tenants) > ledger.MaxTenants:
+	case len(c.Tenants) == 0 || c.FirstTenant < 0 || c.FirstTenant+len(c.Tenants) > ledger.MaxTenants:
 		return fmt.Errorf("engine: between 1 and %d tenants are needed", ledger.MaxTenants)
 	case len(c.Endpoints) == 0 || len(c.Endpoints) > ledger.MaxEndpoints:
 		return fmt.Errorf("engine: between 1 and %d endpoints are needed", ledger.MaxEndpoints)
@@ -238,6 +240,12 @@ func (p *Phase) tooShortFor(batchRecords int) bool {
 		batch = min(batch, float64(p.Records))
 	}
 	return p.RecordsPerSecond > 0 && p.Duration > 0 && p.RecordsPerSecond*p.Duration.Seconds() < batch
+}
+
+// Producers is how many producer numbers the run takes, from FirstProducer on.
+func (c Config) Producers() int {
+	c = c.withDefaults()
+	return c.Connections * c.Streams * len(c.Tenants)
 }
 
 // LedgerHeader returns the header of a ledger for this run.

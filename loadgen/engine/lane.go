@@ -106,7 +106,7 @@ func (l *lane) register(t *ticket) sentBatch {
 		t.due = l.run.now() // the wait for room is not the server's delay, it is the closed loop
 	}
 	s := sentBatch{
-		Sent:   ledger.Sent{Batch: b, Epoch: l.run.config.Epoch, Tenant: uint32(l.tenant)},
+		Sent:   ledger.Sent{Batch: b, Epoch: l.run.config.Epoch, Tenant: uint32(l.run.config.FirstTenant + l.tenant)},
 		flight: flight{phase: t.phase, records: uint64(t.records), due: t.due},
 		open:   true,
 	}

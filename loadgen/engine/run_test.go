@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -104,6 +105,36 @@ func TestEveryKindOfClientSendsEveryRecordOnce(t *testing.T) {
 			}
 		}
 	}
+}
+
+func TestRunsBesideEachOtherShareALedger(t *testing.T) {
+	server := newMemoryServer()
+	first := Config{
+		Target: server.serve(t), Tenants: threeTenants(), Endpoints: []string{"a", "b"}, Streams: 2, BatchRecords: 10,
+		Phases: []Phase{{Name: "load", Records: 2000}},
+	}
+	second := first
+	second.Tenants, second.BatchRecords = []Tenant{{"dora", "key-dora"}}, 7
+	second.FirstTenant, second.FirstProducer = len(first.Tenants), first.Producers()
+	header := first.LedgerHeader()
+	header.Tenants = append(header.Tenants, "dora")
+	path := filepath.Join(t.TempDir(), "ledger")
+	w, err := ledger.Create(path, header)
+	require.NoError(t, err)
+	var group sync.WaitGroup
+	for _, c := range []Config{first, second} {
+		c.Ledger = w
+		group.Go(func() {
+			if _, err := Run(t.Context(), c); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	group.Wait()
+	require.NoError(t, w.Close())
+	l, err := ledger.Open(path)
+	require.NoError(t, err)
+	requireStoredAsSent(t, server, l, l.Header.Spec)
 }
 
 // TestOpenLoopSeesAStall: the server stands still for one second while batches fall due every 5 ms. Those that are due during the

@@ -21,6 +21,7 @@ func (a *attempt) measure(verification verification) (*results.Repetition, error
 		Histograms: map[string]results.Histogram{}, Timeline: a.sampler.timeline, Ceilings: a.ceilings,
 	}
 	a.addLoadMetrics(repetition.Metrics, measured)
+	a.addNeighbourMetrics(repetition.Metrics)
 	a.addServerMetrics(repetition.Metrics)
 	if verification.Checked {
 		repetition.Metrics["missing_records"] = float64(verification.Missing)
