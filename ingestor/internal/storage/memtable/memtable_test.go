@@ -152,6 +152,45 @@ func TestInsertAllocatesOnlyToGrow(t *testing.T) {
 	require.Zero(t, allocations)
 }
 
+// TestAGenerationAllocatesByItsTablesNotItsBatches fills and seals generations of one table: what is allocated is the table and
+// the growth of two slices, which doubles the room or adds a quarter to it.
+func TestAGenerationAllocatesByItsTablesNotItsBatches(t *testing.T) {
+	pool := slab.New(1<<20, nil)
+	set := NewSet()
+	endpoint, now, stamp := []byte("orders"), time.Now(), dedupe.Stamp{Tenant: "t", Records: 1000}
+	buf, ok := pool.TryGet(100)
+	require.True(t, ok)
+	fill := func(batches uint64) float64 {
+		return testing.AllocsPerRun(5, func() {
+			for i := range batches {
+				set.Insert("t", endpoint, Batch{Buf: buf, Raw: buf.Bytes(), First: 1 + 1000*i, Last: 1000 * (i + 1)}, &stamp, now)
+			}
+			set.Seal()
+		})
+	}
+	require.LessOrEqual(t, fill(10), 20.0)
+	require.LessOrEqual(t, fill(1000), 50.0)
+}
+
+// BenchmarkInsert inserts batches of 1,000 records of one (tenant, endpoint), and seals after 900 of them, as the server does by default.
+func BenchmarkInsert(b *testing.B) {
+	const records, batches = 1000, 900
+	pool := slab.New(1<<20, nil)
+	buf, err := pool.Get(context.Background(), 100)
+	require.NoError(b, err)
+	set := NewSet()
+	endpoint, now, stamp := []byte("orders"), time.Now(), dedupe.Stamp{Tenant: "t", Records: records}
+	b.ReportAllocs()
+	next := uint64(1)
+	for b.Loop() {
+		set.Insert("t", endpoint, Batch{Buf: buf, Raw: buf.Bytes(), First: next, Last: next + records - 1}, &stamp, now)
+		if next += records; set.Records() == records*batches {
+			set.Seal()
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*records), "ns/record")
+}
+
 func BenchmarkInsert10000Endpoints(b *testing.B) {
 	pool := slab.New(1<<20, nil)
 	buf, err := pool.Get(context.Background(), 100)
