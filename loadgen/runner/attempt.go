@@ -27,18 +27,16 @@ type attempt struct {
 	index    int
 	dir      string
 
-	server  *serverproc.Server
-	config  map[string]any // the server's
-	dsn     string
-	sampler *sampler
-	load    *engine.Result
-	// neighbour is nil where the scenario has none.
-	neighbour *engine.Result
-	steal     float64       // in percent, while the load ran
-	busy      time.Duration // CPU time of everything on the machine, while the load ran
-	stages    map[string]*hdrhistogram.Histogram
-	recovery  time.Duration // the longest restart
-	// recoveryRSSBytes is the most memory that the start after the load took; 0 where there was none.
+	server   *serverproc.Server
+	config   map[string]any // the server's
+	dsn      string
+	sampler  *sampler
+	load     *engine.Result
+	steal    float64       // in percent, while the load ran
+	busy     time.Duration // CPU time of everything on the machine, while the load ran
+	stages   map[string]*hdrhistogram.Histogram
+	recovery time.Duration // the longest restart
+	// recoveryRSSBytes is the most memory that the server took when it flushed after another start; 0 where there was none.
 	recoveryRSSBytes int64
 	drain            time.Duration
 	exit             serverproc.ExitStatus
@@ -58,9 +56,6 @@ func (a *attempt) carryOut(ctx context.Context) (*results.Repetition, error) {
 	header, err := a.ledgerHeader(&config)
 	if err != nil {
 		return nil, err
-	}
-	for _, tenant := range a.tenants(config)[len(config.Tenants):] {
-		header.Tenants = append(header.Tenants, tenant.ID)
 	}
 	if err := a.start(ctx, config); err != nil {
 		return nil, ignoreInterrupt(ctx, err)
@@ -96,7 +91,7 @@ func (a *attempt) start(ctx context.Context, config engine.Config) error {
 	options := serverproc.Options{
 		Binary: a.run.options.Server, Dir: filepath.Join(a.dir, "server"), Config: a.scenario.Server, StartTimeout: startTimeout,
 	}
-	for _, tenant := range a.tenants(config) {
+	for _, tenant := range config.Tenants {
 		options.Tenants = append(options.Tenants, tenant.ID)
 	}
 	if a.scenario.Database == scenarios.Postgres {
@@ -133,7 +128,9 @@ func withDSN(config map[string]any, dsn string) map[string]any {
 // putLoad runs the engine beside the conductor. A server that ended by itself is a finding, not an error.
 func (a *attempt) putLoad(ctx context.Context, config engine.Config, header ledger.Header) (err error) {
 	config.Target = a.server.GRPCAddress()
-	a.giveKeys(config.Tenants)
+	for i := range config.Tenants {
+		config.Tenants[i].APIKey = a.server.Key(config.Tenants[i].ID)
+	}
 	if config.Ledger, err = ledger.Create(a.ledgerPath(), header); err != nil {
 		return err
 	}
@@ -158,7 +155,7 @@ func (a *attempt) putLoad(ctx context.Context, config engine.Config, header ledg
 			endLoad()
 		}
 	})
-	err = a.runLoads(loadContext, config)
+	a.load, err = engine.Run(loadContext, config)
 	stopConducting()
 	conductor.Wait()
 	a.sampler.finish()
@@ -265,10 +262,34 @@ func (a *attempt) flushLater(ctx context.Context) {
 		return
 	}
 	a.recovery = max(a.recovery, time.Since(begin))
-	if usage, err := a.server.Usage(); err == nil {
-		a.recoveryRSSBytes = usage.RSSPeakBytes
-	}
+	a.noteMemory()
+	flushed := make(chan struct{})
+	var watch sync.WaitGroup
+	watch.Go(func() { a.watchMemory(flushed) })
 	a.failure = a.terminate(ctx)
+	close(flushed)
+	watch.Wait()
+}
+
+// noteMemory notes the most memory that the server has taken so far.
+func (a *attempt) noteMemory() {
+	if usage, err := a.server.Usage(); err == nil {
+		a.recoveryRSSBytes = max(a.recoveryRSSBytes, usage.RSSPeakBytes)
+	}
+}
+
+// watchMemory notes it again and again until done.
+func (a *attempt) watchMemory(done <-chan struct{}) {
+	tick := time.NewTicker(memoryInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-done:
+			return
+		case <-tick.C:
+			a.noteMemory()
+		}
+	}
 }
 
 // flushing returns a server's config without processor.paused; the given one is not changed.

@@ -38,6 +38,9 @@ const (
 	probeDuration = time.Second
 	// startTimeout bounds the start of a server, the preparation of its log and replay included.
 	startTimeout = 5 * time.Minute
+	// memoryInterval is the time between looks at the memory of a server that flushes its log. The kernel keeps the peak, so only
+	// what comes after the last look is not seen.
+	memoryInterval = 200 * time.Millisecond
 	// drainTimeout bounds the drain of a server. It is longer than what scenarios set for the server itself.
 	drainTimeout = 10 * time.Minute
 )
