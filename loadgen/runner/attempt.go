@@ -27,15 +27,17 @@ type attempt struct {
 	index    int
 	dir      string
 
-	server   *serverproc.Server
-	config   map[string]any // the server's
-	dsn      string
-	sampler  *sampler
-	load     *engine.Result
-	steal    float64       // in percent, while the load ran
-	busy     time.Duration // CPU time of everything on the machine, while the load ran
-	stages   map[string]*hdrhistogram.Histogram
-	recovery time.Duration // the longest restart
+	server  *serverproc.Server
+	config  map[string]any // the server's
+	dsn     string
+	sampler *sampler
+	load    *engine.Result
+	// neighbour is nil where the scenario has none.
+	neighbour *engine.Result
+	steal     float64       // in percent, while the load ran
+	busy      time.Duration // CPU time of everything on the machine, while the load ran
+	stages    map[string]*hdrhistogram.Histogram
+	recovery  time.Duration // the longest restart
 	// recoveryRSSBytes is the most memory that the server took when it flushed after another start; 0 where there was none.
 	recoveryRSSBytes int64
 	drain            time.Duration
@@ -56,6 +58,9 @@ func (a *attempt) carryOut(ctx context.Context) (*results.Repetition, error) {
 	header, err := a.ledgerHeader(&config)
 	if err != nil {
 		return nil, err
+	}
+	for _, tenant := range a.tenants(config)[len(config.Tenants):] {
+		header.Tenants = append(header.Tenants, tenant.ID)
 	}
 	if err := a.start(ctx, config); err != nil {
 		return nil, ignoreInterrupt(ctx, err)
@@ -91,7 +96,7 @@ func (a *attempt) start(ctx context.Context, config engine.Config) error {
 	options := serverproc.Options{
 		Binary: a.run.options.Server, Dir: filepath.Join(a.dir, "server"), Config: a.scenario.Server, StartTimeout: startTimeout,
 	}
-	for _, tenant := range config.Tenants {
+	for _, tenant := range a.tenants(config) {
 		options.Tenants = append(options.Tenants, tenant.ID)
 	}
 	if a.scenario.Database == scenarios.Postgres {
@@ -128,9 +133,7 @@ func withDSN(config map[string]any, dsn string) map[string]any {
 // putLoad runs the engine beside the conductor. A server that ended by itself is a finding, not an error.
 func (a *attempt) putLoad(ctx context.Context, config engine.Config, header ledger.Header) (err error) {
 	config.Target = a.server.GRPCAddress()
-	for i := range config.Tenants {
-		config.Tenants[i].APIKey = a.server.Key(config.Tenants[i].ID)
-	}
+	a.giveKeys(config.Tenants)
 	if config.Ledger, err = ledger.Create(a.ledgerPath(), header); err != nil {
 		return err
 	}
@@ -155,7 +158,7 @@ func (a *attempt) putLoad(ctx context.Context, config engine.Config, header ledg
 			endLoad()
 		}
 	})
-	a.load, err = engine.Run(loadContext, config)
+	err = a.runLoads(loadContext, config)
 	stopConducting()
 	conductor.Wait()
 	a.sampler.finish()
