@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"runtime"
 	"sync"
 )
 
@@ -12,41 +11,43 @@ const queueAppends = 4096
 // groupAppends is how many appends may share a sync, so that they fit a group of the ingestor's log.
 func groupAppends(w workload) int { return maxGroupBytes / (w.payloadBytes() + blockBytes) }
 
-// committer is group commit: callers queue up their payloads, and one goroutine, which has its own thread as in the server, takes
-// all that is queued, makes it durable at once and answers.
+// committer is group commit for what writes and syncs in one call: callers queue up their payloads, and one goroutine takes all
+// that is queued, makes it durable at once and answers.
 type committer struct {
-	queue    chan *submission
-	requests sync.Pool
-	done     chan struct{}
+	queue chan *submission
+	done  chan struct{}
 	// commit makes the payloads durable, in this order. It is called by one goroutine.
 	commit func(payloads [][]byte) error
 	// maxAppends bounds what commit is given at once.
 	maxAppends int
 }
 
+// submission is a payload on its way into a log.
 type submission struct {
 	payload []byte
 	result  chan error
 }
 
+var submissions = sync.Pool{New: func() any { return &submission{result: make(chan error, 1)} }}
+
+// submit queues a payload and waits for the outcome.
+func submit(queue chan<- *submission, payload []byte) error {
+	s := submissions.Get().(*submission)
+	s.payload = payload
+	queue <- s
+	err := <-s.result
+	s.payload = nil
+	submissions.Put(s)
+	return err
+}
+
 func startCommitter(maxAppends int, commit func(payloads [][]byte) error) *committer {
-	c := &committer{
-		queue: make(chan *submission, queueAppends), done: make(chan struct{}), commit: commit, maxAppends: maxAppends,
-		requests: sync.Pool{New: func() any { return &submission{result: make(chan error, 1)} }},
-	}
+	c := &committer{queue: make(chan *submission, queueAppends), done: make(chan struct{}), commit: commit, maxAppends: maxAppends}
 	go c.run()
 	return c
 }
 
-func (c *committer) append(payload []byte) error {
-	s := c.requests.Get().(*submission)
-	s.payload = payload
-	c.queue <- s
-	err := <-s.result
-	s.payload = nil
-	c.requests.Put(s)
-	return err
-}
+func (c *committer) append(payload []byte) error { return submit(c.queue, payload) }
 
 // stop ends the goroutine. The callers must have ended.
 func (c *committer) stop() {
@@ -55,8 +56,6 @@ func (c *committer) stop() {
 }
 
 func (c *committer) run() {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	defer close(c.done)
 	var group []*submission
 	var payloads [][]byte
@@ -73,9 +72,7 @@ func (c *committer) run() {
 			}
 		}
 		err := c.commit(payloads)
-		for _, s := range group {
-			s.result <- err
-		}
+		answer(group, err)
 	}
 }
 

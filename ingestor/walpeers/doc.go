@@ -13,16 +13,16 @@
 // To every log a payload is one opaque entry, however many records it holds. That is how the ingestor uses its own log, and it is
 // the cheapest use of the others.
 //
-//	wal        the ingestor's, through a committer as the server has it: one goroutine appends what has queued up, syncs once,
-//	           and answers. The log is truncated as it grows, so that its segments are recycled as in the server.
+//	wal        the ingestor's, through a committer as the server has it: one goroutine appends what has queued up and begins a
+//	           sync; the next group fills meanwhile. The log is truncated as it grows, so that its segments are recycled.
 //	raw        the floor: one writer, pwrite + fdatasync into a file that is full of zeros, past the page cache, padded to 4 KiB.
 //	           One write holds a payload of each caller. No checksum, no copy, no waiting callers.
 //	cached     the same through the page cache, without padding.
-//	grouped    raw behind the same committer as wal: what the callers' handing over costs by itself.
+//	grouped    raw behind a committer that writes, syncs and answers: what the callers' handing over costs by itself.
 //	pebble     DB.LogData with pebble.Sync: Pebble's commit pipeline and log, which groups by itself, without the memtable.
 //	           A flush of the empty memtable after every 64 MiB lets it recycle its log files, as it would in use.
 //	etcd       WAL.Save with one entry for each append; its mutex lets the callers in one by one.
-//	etcd-ready WAL.Save with all entries that have queued up, which is what etcd's raft loop does; by the committer of wal.
+//	etcd-ready WAL.Save with all entries that have queued up, which is what etcd's raft loop does; by the committer of grouped.
 //	raft-wal   WAL.StoreLogs with up to 64 logs that have queued up, which is what hashicorp/raft does; by the same committer.
 //
 // What each acknowledges can be read back: the test of this package holds every peer to it.
