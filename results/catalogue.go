@@ -67,8 +67,8 @@ func buildCatalogue() map[string]Metric {
 		{Name: "rss_growth_ratio", Unit: "ratio", Better: -1,
 			Help: "highest resident memory of the server in the last quarter of the measured phases, over that in their second quarter"},
 		{Name: "backlog_growth_ratio", Unit: "ratio", Better: -1,
-			Help: "largest log in the last quarter of the measured phases, over that in their second quarter"},
-		{Name: "backlog_peak_bytes", Unit: "bytes", Better: -1, Help: "largest log while the load ran: what is not flushed, in whole segments"},
+			Help: "largest backlog (records in the log, not yet flushed) in the last quarter of the measured phases, over that in their second quarter"},
+		{Name: "backlog_peak_records", Unit: "records", Better: -1, Help: "most records that were in the log and not yet flushed, while the load ran"},
 		{Name: "steal_pct", Unit: "%", Better: -1, Help: "CPU time that the host took away while the load ran"},
 	} {
 		add(m)

@@ -83,7 +83,7 @@ func addReplayMetrics(metrics map[string]float64, ceiling Ceiling) {
 // growthSamples is the least number of samples from which growth can be told.
 const growthSamples = 8
 
-// AddGrowthMetrics adds how memory and log grew over the samples of the measured phases. Maxima of quarters are compared, so that
+// AddGrowthMetrics adds how memory and backlog grew over the samples of the measured phases. Maxima of quarters are compared, so that
 // the saw teeth of flushes do not count; the first quarter is left out, in which both still fill.
 func AddGrowthMetrics(metrics map[string]float64, measured []Sample) {
 	n := len(measured)
@@ -93,7 +93,7 @@ func AddGrowthMetrics(metrics map[string]float64, measured []Sample) {
 	second, last := measured[n/4:n/2], measured[n-n/4:]
 	for name, of := range map[string]func(Sample) int64{
 		"rss_growth_ratio":     func(s Sample) int64 { return s.ServerRSSBytes },
-		"backlog_growth_ratio": func(s Sample) int64 { return s.BacklogBytes },
+		"backlog_growth_ratio": func(s Sample) int64 { return s.BacklogRecords },
 	} {
 		if before := highest(second, of); before > 0 {
 			metrics[name] = float64(highest(last, of)) / float64(before)

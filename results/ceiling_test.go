@@ -40,7 +40,7 @@ func TestGrowthComparesQuartersAndNotSawTeeth(t *testing.T) {
 	saw := func(n int, rss func(i int) int64) map[string]float64 {
 		var samples []Sample
 		for i := range n {
-			samples = append(samples, Sample{ServerRSSBytes: rss(i), BacklogBytes: int64(100 - 20*(i%4))})
+			samples = append(samples, Sample{ServerRSSBytes: rss(i), BacklogRecords: int64(100 - 20*(i%4))})
 		}
 		metrics := map[string]float64{}
 		AddGrowthMetrics(metrics, samples)

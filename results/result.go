@@ -171,8 +171,8 @@ type Sample struct {
 	// ServerCPUPct is in percent of one core, since the sample before.
 	ServerCPUPct   float64 `json:"server_cpu_pct"`
 	ServerRSSBytes int64   `json:"server_rss_bytes"`
-	// BacklogBytes is the size of the server's log; 0 where it was not to be had.
-	BacklogBytes int64 `json:"backlog_bytes,omitempty"`
+	// BacklogRecords are in the server's log and not yet in its sinks; 0 also where the server did not tell.
+	BacklogRecords int64 `json:"backlog_records,omitempty"`
 }
 
 // Environment is where the run took place.

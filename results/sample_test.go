@@ -70,7 +70,7 @@ func sampleScenario(t *testing.T, name string, repetitions int, factor float64) 
 			repetition.Timeline = append(repetition.Timeline, Sample{
 				ElapsedNanos: int64(second+1) * int64(time.Second), AckedRate: 1.1e6/factor + random.NormFloat64()*20_000,
 				ResponseP99Nanos: int64(2_400_000 * factor * (0.8 + 0.4*random.Float64())),
-				ServerCPUPct:     90 + 10*random.Float64(), ServerRSSBytes: 300 << 20, BacklogBytes: 64 << 20,
+				ServerCPUPct:     90 + 10*random.Float64(), ServerRSSBytes: 300 << 20, BacklogRecords: 500_000,
 			})
 		}
 		scenario.Repetitions = append(scenario.Repetitions, repetition)

@@ -151,6 +151,7 @@ func TestRunAgainstTheRealServer(t *testing.T) {
 // requireFlushedLater wants to see that the log held everything until another start.
 func requireFlushedLater(t *testing.T, r results.Repetition) {
 	require.Positive(t, r.Metrics["recovery_ready_ns"])
+	require.EqualValues(t, 2000, r.Metrics["backlog_peak_records"])
 	require.Positive(t, r.Metrics["recovery_rss_peak_bytes"])
 	require.Positive(t, r.Metrics["drain_ns"])
 	require.Positive(t, r.Metrics["verified_records"])

@@ -102,8 +102,8 @@ func (a *attempt) addServerMetrics(metrics map[string]float64) {
 	metrics["server_cpu_pct"] = a.machinePct(a.sampler.cpu)
 	metrics["server_rss_peak_bytes"] = float64(a.sampler.rssPeakBytes)
 	metrics["server_write_bytes"] = float64(a.sampler.writeBytes)
-	if a.sampler.backlogPeakBytes > 0 {
-		metrics["backlog_peak_bytes"] = float64(a.sampler.backlogPeakBytes)
+	if a.sampler.backlogPeak > 0 {
+		metrics["backlog_peak_records"] = float64(a.sampler.backlogPeak)
 	}
 	// The figures come from different clocks, so a quiet machine may seem to have used less than nothing.
 	others := max(0, a.busy-a.sampler.cpu-a.load.ClientCPU)

@@ -21,11 +21,11 @@ type sampler struct {
 	writeBytes   int64
 	rssPeakBytes int64
 
-	backlogPeakBytes int64
+	backlogPeak int64 // in records
 }
 
-// backlogTimeout bounds the question for the size of the log, so that a server in trouble does not hold up the progress report.
-const backlogTimeout = 500 * time.Millisecond
+// backlogTimeout bounds the question for the backlog, so that a server in trouble holds up the progress report for a moment only.
+const backlogTimeout = 2 * time.Second
 
 // newSampler begins with what the server has cost so far, so that only the load's part is counted.
 func newSampler(server *serverproc.Server) *sampler {
@@ -60,28 +60,28 @@ func (s *sampler) sample(p engine.Progress) {
 	}
 	cpu := s.advance()
 	s.lastAt = p.Elapsed
-	backlog := s.backlogBytes()
-	s.backlogPeakBytes = max(s.backlogPeakBytes, backlog)
+	backlog := s.backlog()
+	s.backlogPeak = max(s.backlogPeak, backlog)
 	s.timeline = append(s.timeline, results.Sample{
 		ElapsedNanos:     int64(p.Elapsed),
 		AckedRate:        float64(p.AckedRecords) / interval.Seconds(),
 		ResponseP99Nanos: int64(p.ResponseP99),
 		ServerCPUPct:     100 * float64(cpu) / float64(interval),
 		ServerRSSBytes:   s.last.RSSBytes,
-		BacklogBytes:     backlog,
+		BacklogRecords:   backlog,
 	})
 }
 
-// backlogBytes is the size of the server's log, or 0 where the server does not tell.
-func (s *sampler) backlogBytes() int64 {
+// backlog counts the records that are in the server's log and not in its sinks, or is 0 where the server does not tell.
+func (s *sampler) backlog() int64 {
 	ctx, cancel := context.WithTimeout(context.Background(), backlogTimeout)
 	defer cancel()
 	families, err := s.server.Metrics(ctx)
 	if err != nil {
 		return 0
 	}
-	size, _ := serverproc.SumMetric(families, "ingestor_wal_size_bytes")
-	return int64(size)
+	records, _ := serverproc.SumMetric(families, "ingestor_sink_pending_records")
+	return int64(records)
 }
 
 // measured are the samples whose time lies wholly after the warm-up.
