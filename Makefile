@@ -28,10 +28,10 @@ test: build $(VENV)/ready ## all tests: unit, integration, crash gate, Python cl
 bench: build ## the default scenarios against a server of their own; exit 0 only if every objective is met
 	bin/bench run
 
-bench-hot: build ## the performance targets against the ceilings of this machine; prints the table of targets
+bench-hot: build ## the performance targets against the ceilings of this machine, as a table; 45 minutes, 25 GB of disk
 	bin/bench run --set hot
 
-bench-sustained: build ## the targets that take ten minutes and 40 GB of disk
+bench-sustained: build ## the targets that take ten minutes of load; half an hour, 40 GB of disk
 	bin/bench run --set sustained
 
 run: build ## a server for development with an API key that it prints
