@@ -60,7 +60,7 @@ func TestTargetsTable(t *testing.T) {
 	var text bytes.Buffer
 	require.NoError(t, WriteTargets(&text, result))
 	lines := strings.Split(text.String(), "\n")
-	require.Regexp(t, `^FIGURE +TARGET +MEASURED +CEILING +STATE +FOR COMPARISON$`, lines[0])
+	require.Regexp(t, `^FIGURE +TARGET +MEASURED +CEILING +STATE +FOR COMPARISON \(MEASURED ELSEWHERE\)$`, lines[0])
 	require.Regexp(t, `^rate \| of ingest-1m +>= 1\.00M records/s +1\.09M records/s \(1\.00M to 1\.09M\) +`+
 		`0\.55 of null sink, 0\.22 of raw disk +PASS +others: 0\.5M$`, lines[1])
 	require.Contains(t, text.String(), "measured elsewhere")

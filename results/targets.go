@@ -77,7 +77,7 @@ func markdownTargets(b *strings.Builder, r *Result) {
 	if len(rows) == 0 {
 		return
 	}
-	b.WriteString("\n## Targets\n\n| Figure | Target | Measured | Ceiling | State | For comparison |\n|---|---|---|---|---|---|\n")
+	b.WriteString("\n## Targets\n\n| Figure | Target | Measured | Ceiling | State | For comparison (measured elsewhere) |\n|---|---|---|---|---|---|\n")
 	for _, row := range rows {
 		fmt.Fprintf(b, "| %s | %s | %s | %s | **%s** | %s |\n",
 			cell(row.Figure), cell(row.Limit), row.Measured, row.Ceiling, row.State, cell(row.Compare))

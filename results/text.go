@@ -142,7 +142,7 @@ func markdownScenario(b *strings.Builder, s *Scenario) {
 		b.WriteString("\n")
 		return
 	}
-	b.WriteString("\n| Figure |")
+	b.WriteString("\n\n| Figure |")
 	for _, repetition := range s.Repetitions {
 		fmt.Fprintf(b, " %d%s |", repetition.Index+1, map[bool]string{true: " (not valid)"}[len(repetition.Invalid) > 0])
 	}
