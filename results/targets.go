@@ -60,7 +60,7 @@ func WriteTargets(w io.Writer, r *Result) error {
 		return nil
 	}
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(table, "FIGURE\tTARGET\tMEASURED\tCEILING\tSTATE\tFOR COMPARISON")
+	fmt.Fprintln(table, "FIGURE\tTARGET\tMEASURED\tCEILING\tSTATE\tFOR COMPARISON (MEASURED ELSEWHERE)")
 	for _, row := range rows {
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", row.Figure, row.Limit, row.Measured, row.Ceiling, row.State, row.Compare)
 	}
