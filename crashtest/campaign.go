@@ -21,7 +21,7 @@ import (
 type Campaign struct {
 	// Dir holds ledgers and what the server process needs beside its data.
 	Dir string
-	// Server is how to run the server; Dir and Tenants are filled in.
+	// Server is how to run the server; Dir, Tenants and StartTimeout are filled in.
 	Server serverproc.Options
 	// DSN is that of a database that is a sink as well; empty: none.
 	DSN string
@@ -30,6 +30,7 @@ type Campaign struct {
 	StartupKills int
 
 	server  *serverproc.Server
+	load    *load // nil while nothing is sent
 	ledgers []string
 	rounds  int
 }
@@ -45,7 +46,9 @@ func smallServer() map[string]any {
 		"ingest":   map[string]any{"max_batch_bytes": "256KiB", "max_record_bytes": "64KiB", "queue_bytes": "1MiB"},
 		"memtable": map[string]any{"generation_bytes": "4MiB", "generation_age": "500ms", "budget_bytes": "32MiB"},
 		"parquet":  map[string]any{"small_table_rows": 500},
-		"log":      map[string]any{"format": "json"},
+		// The judge wants everything flushed; what a drain has no time for stays in the log.
+		"drain": map[string]any{"timeout": progressTimeout.String()},
+		"log":   map[string]any{"format": "json"},
 	}
 }
 
@@ -53,6 +56,7 @@ func smallServer() map[string]any {
 func (c *Campaign) Start(ctx context.Context) error {
 	c.Server.Dir = filepath.Join(c.Dir, "server")
 	c.Server.Tenants = tenants
+	c.Server.StartTimeout = progressTimeout
 	if c.Server.Config == nil {
 		c.Server.Config = smallServer()
 	}
@@ -61,18 +65,23 @@ func (c *Campaign) Start(ctx context.Context) error {
 	return err
 }
 
-// Close kills what still runs.
+// Close kills what still runs, and ends the load that a failed test has left.
 func (c *Campaign) Close() error {
-	if c.server == nil {
-		return nil
+	var err error
+	if c.server != nil {
+		err = c.server.Close()
 	}
-	return c.server.Close()
+	if c.load != nil {
+		err = errors.Join(err, c.stopLoad())
+	}
+	return err
 }
 
 // load is a round's traffic. It differs in shape from generator to generator, so that many paths of the server are under way when it
 // dies.
 type load struct {
 	cancel context.CancelFunc
+	books  []book // one a generator
 	done   sync.WaitGroup
 	mu     sync.Mutex
 	acked  uint64 // batches
@@ -96,10 +105,11 @@ func (c *Campaign) shapes() []engine.Config {
 const producersPerLoad = 16
 
 // startLoad starts the generators of one round. They reconnect and send again, with the same sequences, for as long as it takes.
-func (c *Campaign) startLoad(ctx context.Context) (*load, error) {
+func (c *Campaign) startLoad(ctx context.Context) error {
 	c.rounds++
 	ctx, cancel := context.WithCancel(ctx)
 	l := &load{cancel: cancel}
+	c.load = l
 	for i, config := range c.shapes() {
 		config.Target = c.server.GRPCAddress()
 		for _, tenant := range tenants {
@@ -119,10 +129,10 @@ func (c *Campaign) startLoad(ctx context.Context) (*load, error) {
 		path := filepath.Join(c.Dir, fmt.Sprintf("round-%03d-load-%d.ledger", c.rounds, i))
 		writer, err := ledger.Create(path, config.LedgerHeader())
 		if err != nil {
-			cancel()
-			return nil, errors.Join(err, l.stop())
+			return errors.Join(err, c.stopLoad())
 		}
 		c.ledgers = append(c.ledgers, path)
+		l.books = append(l.books, book{path, writer})
 		config.Ledger = writer
 		l.done.Add(1)
 		go func() {
@@ -142,42 +152,57 @@ func (c *Campaign) startLoad(ctx context.Context) (*load, error) {
 			}
 		}()
 	}
-	return l, nil
+	return nil
 }
 
-// stop ends the generators; what is unanswered stays unknown in the ledgers.
-func (l *load) stop() error {
+// stopLoad ends the generators; what is unanswered stays unknown in the ledgers.
+func (c *Campaign) stopLoad() error {
+	l := c.load
+	c.load = nil
 	l.cancel()
 	l.done.Wait()
 	return l.err
 }
 
+// roundAcks is how many batches are acked before a round's first crash, and once more after its last.
+const roundAcks = 50
+
 // Round lets crash end the server's process crashes times under load and restarts it each time. At the end the server is drained and
 // everything since the campaign's start is judged. It returns the number of batches acked in the round.
 func (c *Campaign) Round(ctx context.Context, crashes int, crash func() error) (ackedBatches uint64, err error) {
-	l, err := c.startLoad(ctx)
-	if err != nil {
+	if err := c.startLoad(ctx); err != nil {
 		return 0, err
 	}
-	for i := range crashes {
-		if err := c.crashAndRestart(ctx, crash); err != nil {
-			return 0, errors.Join(fmt.Errorf("crash %d of the round: %w", i+1, err), l.stop())
+	l := c.load
+	err = c.AwaitAcks(roundAcks)
+	for i := 0; i < crashes && err == nil; i++ {
+		if err = c.crashAndRestart(ctx, crash); err != nil {
+			err = fmt.Errorf("crash %d of the round: %w", i+1, err)
 		}
 	}
-	if err := l.stop(); err != nil {
-		return 0, fmt.Errorf("load: %w", err)
+	if err == nil {
+		err = c.AwaitAcks(roundAcks)
+	}
+	if err := errors.Join(err, c.stopLoad()); err != nil {
+		return 0, err
 	}
 	return l.acked, c.DrainAndJudge(ctx)
 }
 
-// LoadFor sends for a while and stops. It returns the number of batches acked; what is unanswered at the end stays unknown.
-func (c *Campaign) LoadFor(ctx context.Context, d time.Duration) (ackedBatches uint64, err error) {
-	l, err := c.startLoad(ctx)
-	if err != nil {
-		return 0, err
+// LoadUntil sends until reached says that it is enough, and stops. What is unanswered at the end stays unknown. The server must live.
+func (c *Campaign) LoadUntil(ctx context.Context, reached func() (bool, error)) error {
+	if err := c.startLoad(ctx); err != nil {
+		return err
 	}
-	err = errors.Join(c.workFor(d), l.stop())
-	return l.acked, err
+	return errors.Join(c.Await(reached), c.stopLoad())
+}
+
+// Load is LoadUntil for a number of acked batches.
+func (c *Campaign) Load(ctx context.Context, ackedBatches uint64) error {
+	if err := c.startLoad(ctx); err != nil {
+		return err
+	}
+	return errors.Join(c.AwaitAcks(ackedBatches), c.stopLoad())
 }
 
 // Report compares what is in the Parquet files with the ledgers.

@@ -37,17 +37,23 @@ const (
 	longLife  = 900 * time.Millisecond // and up to as much again
 )
 
-// lifetime is how long the server works until its end: mostly short, every sixth time long.
-func (c *Campaign) lifetime() time.Duration {
-	if c.Rng.IntN(6) == 0 {
-		return longLife + time.Duration(c.Rng.Int64N(int64(longLife)))
+// live lets the server work until its end. Two of three lives count from the first batches that are acked, however long these take, the
+// others from when the server is ready. Most are short, every sixth is long.
+func (c *Campaign) live() error {
+	if c.Rng.IntN(3) > 0 {
+		if err := c.AwaitAcks(1); err != nil {
+			return err
+		}
 	}
-	return time.Duration(c.Rng.Int64N(int64(shortLife)))
+	if c.Rng.IntN(6) == 0 {
+		return c.workFor(longLife + time.Duration(c.Rng.Int64N(int64(longLife))))
+	}
+	return c.workFor(time.Duration(c.Rng.Int64N(int64(shortLife))))
 }
 
-// KillAtRandom lets the server work for a random time and kills it.
+// KillAtRandom lets the server work for a random time and kills it. REQUIRES: a load runs.
 func (c *Campaign) KillAtRandom() error {
-	if err := c.workFor(c.lifetime()); err != nil {
+	if err := c.live(); err != nil {
 		return err
 	}
 	status, err := c.server.Kill()
@@ -57,28 +63,12 @@ func (c *Campaign) KillAtRandom() error {
 	return killed(status, c.server)
 }
 
-// workFor returns when the time is over, or with an error when the server has ended by itself before.
-func (c *Campaign) workFor(d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-c.server.Ended():
-		status, err := c.server.Wait(context.Background())
-		return errors.Join(err, fmt.Errorf("the server ended by itself: %v\n%s", status, c.server.LogTail()))
-	}
-}
-
 func killed(status serverproc.ExitStatus, s *serverproc.Server) error {
 	if status.Signal != syscall.SIGKILL {
 		return fmt.Errorf("the server ended with %v instead of SIGKILL\n%s", status, s.LogTail())
 	}
 	return nil
 }
-
-// fdatasyncTimeout bounds the wait for a thread to make its N-th call.
-const fdatasyncTimeout = 20 * time.Second
 
 // KillAtFdatasync restarts the server under strace, which kills it as a thread enters its N-th fdatasync. The server's thread for the log
 // makes far more of these calls than any other, so it is nearly always the one that is hit: the group is written, and never synced.
@@ -94,7 +84,7 @@ func (c *Campaign) KillAtFdatasync() error {
 	c.server.SetWrap([]string{"strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync",
 		"-e", fmt.Sprintf("inject=fdatasync:signal=KILL:when=%d", n)})
 	defer c.server.SetWrap(nil)
-	ctx, cancel := context.WithTimeout(context.Background(), fdatasyncTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), progressTimeout)
 	defer cancel()
 	var early *serverproc.StartError
 	if err := c.server.Restart(ctx); errors.As(err, &early) && early.Exited {
@@ -127,13 +117,14 @@ func (c *Campaign) FailFdatasync() error {
 	c.server.SetWrap([]string{"strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=fdatasync",
 		"-e", fmt.Sprintf("inject=fdatasync:error=EIO:when=%d", n)})
 	defer c.server.SetWrap(nil)
-	ctx, cancel := context.WithTimeout(context.Background(), fdatasyncTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), progressTimeout)
 	defer cancel()
-	if err := c.server.Restart(ctx); err != nil {
+	var early *serverproc.StartError
+	if err := c.server.Restart(ctx); errors.As(err, &early) && early.Exited {
+		status = early.Status // the clients were faster than we
+	} else if err != nil {
 		return err
-	}
-	status, err = c.server.Wait(ctx)
-	if err != nil {
+	} else if status, err = c.server.Wait(ctx); err != nil {
 		return errors.Join(fmt.Errorf("fdatasync number %d of a thread failed and the server goes on: %w", n, err), c.server.Close())
 	}
 	if status.Code != exitPoisoned {
@@ -144,3 +135,16 @@ func (c *Campaign) FailFdatasync() error {
 
 // DataDir is the server's data directory.
 func (c *Campaign) DataDir() string { return c.server.DataDir() }
+
+// Metric is a metric of the running server, summed over its series.
+func (c *Campaign) Metric(ctx context.Context, name string) (float64, error) {
+	families, err := c.server.Metrics(ctx)
+	if err != nil {
+		return 0, err
+	}
+	value, ok := serverproc.SumMetric(families, name)
+	if !ok {
+		return 0, fmt.Errorf("the server has no metric %s", name)
+	}
+	return value, nil
+}

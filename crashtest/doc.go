@@ -19,6 +19,9 @@
 // SIGKILL shows that replay works and that nothing is acked too early as far as the process is concerned; only the power cuts can show that
 // an fsync is missing. Neither shows what a device does that lies about its cache.
 //
+// A campaign waits for acked batches, not for time, so that a slow machine only makes it slower (package acks). Times only choose the moment
+// of a crash.
+//
 // Flags, after -args: -kills sets the number of SIGKILLs, -cuts that of power cuts, -seed repeats a run's random choices. Every failure
 // prints the seed. Timing still differs from run to run: a seed repeats the choices, not the exact interleaving.
 package crashtest

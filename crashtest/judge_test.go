@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -62,8 +61,7 @@ func (s *stored) line(edit map[string]any) []byte {
 // TestTheJudgeSeesWhatIsPlanted changes what a healthy server has stored. Each change must be a fault or leave no judgement.
 func TestTheJudgeSeesWhatIsPlanted(t *testing.T) {
 	c := startCampaign(t, serverproc.Options{}, "")
-	_, err := c.LoadFor(t.Context(), time.Second)
-	require.NoError(t, err)
+	require.NoError(t, c.Load(t.Context(), 500))
 	require.NoError(t, c.DrainAndJudge(t.Context()))
 	for name, plant := range map[string]func(s *stored){
 		"a byte of a data file": func(s *stored) {

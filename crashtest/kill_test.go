@@ -20,7 +20,7 @@ import (
 
 const (
 	crashesInRound = 20
-	roundTimeout   = 3 * time.Minute
+	roundTimeout   = 8 * time.Minute
 )
 
 // serverBinary is the built server. It is not built here: what is tested is what will be run.
@@ -94,9 +94,12 @@ func runRounds(t *testing.T, c *crashtest.Campaign, crashes int, crash func() er
 	t.Logf("%d crashes under load and %d during start-up; %d batches acked, all judged", crashes, c.StartupKills, total)
 }
 
+// kills is a test's part of all the kills.
+func kills(percent int) int { return max(1, *killsFlag*percent/100) }
+
 func TestSigkillAtRandomMoments(t *testing.T) {
 	c := startCampaign(t, serverproc.Options{}, "")
-	runRounds(t, c, *killsFlag*7/10, c.KillAtRandom)
+	runRounds(t, c, kills(70), c.KillAtRandom)
 }
 
 func requireStrace(t *testing.T) {
@@ -112,19 +115,19 @@ func requireStrace(t *testing.T) {
 func TestSigkillAtTheNthFdatasync(t *testing.T) {
 	requireStrace(t)
 	c := startCampaign(t, serverproc.Options{}, "")
-	runRounds(t, c, *killsFlag*2/10, c.KillAtFdatasync)
+	runRounds(t, c, kills(20), c.KillAtFdatasync)
 }
 
 func TestAFailedFdatasyncEndsTheServer(t *testing.T) {
 	requireStrace(t)
 	c := startCampaign(t, serverproc.Options{}, "")
-	runRounds(t, c, max(1, *killsFlag/20), c.FailFdatasync)
+	runRounds(t, c, kills(5), c.FailFdatasync)
 }
 
 func TestSigkillWithADatabaseAsSecondSink(t *testing.T) {
 	dsn := pgtest.Database(t)
 	c := startCampaign(t, serverproc.Options{Config: crashtest.WithDatabase(dsn)}, dsn)
-	runRounds(t, c, *killsFlag/10, c.KillAtRandom)
+	runRounds(t, c, kills(10), c.KillAtRandom)
 }
 
 // TestAServerThatIsKilledIsKilled holds the harness to its word: the process must have ended by SIGKILL, not by a drain.

@@ -50,7 +50,7 @@ func (p *Power) Cut(c *Campaign) error {
 		}
 	}
 	if c.Rng.IntN(3) > 0 { // else among the first operations of a server that has just recovered
-		if err := c.workFor(c.lifetime()); err != nil {
+		if err := c.live(); err != nil {
 			return err
 		}
 	}

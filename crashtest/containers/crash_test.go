@@ -16,6 +16,7 @@ import (
 	"github.com/testcontainers/testcontainers-go"
 	"github.com/testcontainers/testcontainers-go/wait"
 
+	"github.com/ingestor-project/ingestor/crashtest/acks"
 	"github.com/ingestor-project/ingestor/loadgen/engine"
 	"github.com/ingestor-project/ingestor/loadgen/ledger"
 	"github.com/ingestor-project/ingestor/loadgen/verify"
@@ -24,7 +25,8 @@ import (
 const kills = 5
 
 // underLoad runs fn while a client sends, and returns the ledger's path. The client reconnects and sends again until everything is settled.
-func underLoad(t *testing.T, s *serverContainer, fn func()) string {
+// work lets the containers run until more batches were acked, and for a random time more.
+func underLoad(t *testing.T, s *serverContainer, fn func(work func())) string {
 	t.Helper()
 	config := engine.Config{
 		Target: s.address, Tenants: []engine.Tenant{{ID: "dev", APIKey: s.apiKey}}, Endpoints: []string{"orders", "clicks"},
@@ -45,7 +47,10 @@ func underLoad(t *testing.T, s *serverContainer, fn func()) string {
 		result, err = engine.Run(ctx, config)
 		done <- err
 	}()
-	fn()
+	fn(func() {
+		awaitAck(t, path, writer)
+		pause(t)
+	})
 	stop()
 	require.ErrorIs(t, <-done, context.Canceled)
 	require.NoError(t, writer.Close())
@@ -55,9 +60,20 @@ func underLoad(t *testing.T, s *serverContainer, fn func()) string {
 	return path
 }
 
-// work lets the containers run for a random time before the next blow.
-func work(t *testing.T) {
-	timer := time.NewTimer(100*time.Millisecond + mrand.N(400*time.Millisecond))
+// awaitAck returns when one more batch was acked.
+func awaitAck(t *testing.T, path string, writer *ledger.Writer) {
+	t.Helper()
+	before, err := acks.Count(path, writer)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		acked, err := acks.Count(path, writer)
+		return err == nil && acked > before
+	}, 2*time.Minute, 20*time.Millisecond, "nothing is acked")
+}
+
+// pause makes the moment of the next blow random.
+func pause(t *testing.T) {
+	timer := time.NewTimer(mrand.N(400 * time.Millisecond))
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -76,9 +92,9 @@ func requireGood(t *testing.T, report *verify.Report, err error) {
 func TestKilledServerLosesNothing(t *testing.T) {
 	requireDocker(t)
 	s := startServer(t)
-	ledger := underLoad(t, s, func() {
+	ledger := underLoad(t, s, func(work func()) {
 		for range kills {
-			work(t)
+			work()
 			kill(t, s)
 			startAgain(t, s)
 		}
@@ -92,11 +108,11 @@ func TestKilledDatabaseLosesNothing(t *testing.T) {
 	requireDocker(t)
 	database, dsn, insideDSN := startDatabase(t)
 	s := startServer(t, "--timescale.dsn="+insideDSN)
-	ledger := underLoad(t, s, func() {
+	ledger := underLoad(t, s, func(work func()) {
 		for range kills {
-			work(t)
+			work()
 			kill(t, database)
-			work(t) // the server goes on without its database
+			work() // the server goes on without its database
 			startAgain(t, database)
 		}
 	})

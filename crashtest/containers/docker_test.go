@@ -87,7 +87,7 @@ func kill(t *testing.T, c testcontainers.Container) {
 // exitCode waits for the end of a container.
 func exitCode(t *testing.T, c testcontainers.Container) int {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, "docker", "wait", c.GetContainerID()).Output()
 	require.NoError(t, err)
@@ -131,7 +131,7 @@ func startServer(t *testing.T, extra ...string) *serverContainer {
 		},
 		ExposedPorts: []string{"9090/tcp", "9091/tcp"},
 		Cmd: append([]string{"serve", "--data_dir=/data", "--listen.grpc=0.0.0.0:9090", "--listen.admin=0.0.0.0:9091",
-			"--auth.keys_file=/secrets/keys.yaml", "--memtable.generation_age=200ms", "--wal.segment_bytes=16MiB"}, extra...),
+			"--auth.keys_file=/secrets/keys.yaml", "--memtable.generation_age=200ms", "--wal.segment_bytes=16MiB", "--drain.timeout=2m"}, extra...),
 		HostConfigModifier: func(h *container.HostConfig) {
 			pin(map[string]string{"9090/tcp": grpcPort, "9091/tcp": adminPort})(h)
 			h.Binds = []string{data + ":/data", secrets + ":/secrets:ro"}
