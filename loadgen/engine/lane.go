@@ -90,7 +90,8 @@ func (l *lane) send(ctx context.Context, t *ticket) error {
 	return nil
 }
 
-// hasRoom reports whether the next sequence lies within the window of InFlight from the oldest unanswered one.
+// hasRoom reports whether the next sequence lies within the window of InFlight from the oldest unanswered one. Only send fills the
+// window, so that what was seen here still holds there.
 func (l *lane) hasRoom() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -222,8 +223,8 @@ func (l *lane) open(ctx context.Context) (grpc.ClientStream, error) {
 }
 
 func (l *lane) receive(stream grpc.ClientStream) error {
+	var r answer
 	for {
-		var r storagepb.WriteBatchResponse
 		if err := stream.RecvMsg(&r); err != nil {
 			return err
 		}
@@ -237,23 +238,22 @@ func (l *lane) receive(stream grpc.ClientStream) error {
 var errRestart = errors.New("batch to be sent again")
 
 // answer settles one batch. An error ends the session.
-func (l *lane) answer(r *storagepb.WriteBatchResponse) error {
+func (l *lane) answer(r *answer) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	b := l.slot(r.GetBatchId())
+	b := l.slot(r.batchID)
 	if b == nil {
-		return fmt.Errorf("an answer to batch %d, which is not unanswered", r.GetBatchId())
+		return fmt.Errorf("an answer to batch %d, which is not unanswered", r.batchID)
 	}
-	now := l.run.now()
-	if ack := r.GetAck(); ack != nil {
-		if ack.GetRecordCount() != b.Records {
-			return fmt.Errorf("batch %d: %d records sent, %d acked", b.Sequence, b.Records, ack.GetRecordCount())
+	if r.err == nil {
+		if r.records != b.Records {
+			return fmt.Errorf("batch %d: %d records sent, %d acked", b.Sequence, b.Records, r.records)
 		}
-		l.run.recorder.acked(l.shard, &b.flight, now, ack.GetDuplicate())
+		l.run.recorder.acked(l.shard, &b.flight, l.run.now(), r.duplicate)
 		l.settle(b)
-		return l.run.book.acked(&b.Sent, ack.GetLevel(), ack.GetFirstLsn(), ack.GetDuplicate())
+		return l.run.book.acked(&b.Sent, r.level, r.firstLSN, r.duplicate)
 	}
-	code := r.GetError().GetCode()
+	code := r.err.GetCode()
 	switch judge(code, b.unsure) {
 	case retry:
 		return fmt.Errorf("%w: %s", errRestart, codeName(code))

@@ -54,6 +54,9 @@ func (p *preparedEncoder) body(key bodyKey) *body {
 
 func (p *preparedEncoder) encode(e *envelope, b record.Batch) (any, int) {
 	body := p.body(bodyKey{p.spec.Variant(b.Sequence), b.Records})
+	if len(body.wire) <= smallBodyBytes {
+		return body.small(e, b)
+	}
 	buffer := body.Get(len(body.wire))
 	body.patch(*buffer, b)
 	head := envelopes.Get(0)
@@ -64,10 +67,23 @@ func (p *preparedEncoder) encode(e *envelope, b record.Batch) (any, int) {
 	}, len(*head) + len(*buffer)
 }
 
+// smallBodyBytes is the size up to which a body is copied behind its envelope, because a second buffer costs more.
+const smallBodyBytes = 4096
+
+// small is the encoding of a small body, in one buffer.
+func (t *body) small(e *envelope, b record.Batch) (any, int) {
+	wire := envelopes.Get(0)
+	*wire = appendEnvelope((*wire)[:0], e, b.Sequence)
+	head := len(*wire)
+	*wire = append(*wire, t.wire...)
+	t.patch((*wire)[head:], b)
+	return &encoded{buffers: mem.BufferSlice{mem.NewBuffer(wire, envelopes)}, bytes: len(*wire)}, len(*wire)
+}
+
 // minBufferBytes keeps buffers above the size below which gRPC does not recycle them.
 const minBufferBytes = 2048
 
-// envelopePool recycles the small buffers of envelopes.
+// envelopePool recycles the buffers of envelopes and of small messages.
 type envelopePool struct{ pool sync.Pool }
 
 var envelopes = &envelopePool{}
