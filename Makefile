@@ -8,7 +8,7 @@ VENV     := .venv
 FUZZTIME ?= 30s
 KILLS    ?= 1000
 
-.PHONY: help build test bench bench-hot bench-sustained run up lint fuzz crashtest generate verify-generated vuln container clean
+.PHONY: help build test bench bench-wal bench-stages bench-hot bench-sustained run up lint fuzz crashtest generate verify-generated vuln container clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,15 @@ bench-hot: build ## the performance targets against the ceilings of this machine
 
 bench-sustained: build ## the targets that take ten minutes of load; half an hour, 40 GB of disk
 	bin/bench run --set sustained
+
+bench-wal: ## the log alone beside the raw disk, Pebble, etcd and raft-wal, in one run
+	cd ingestor/walpeers && $(GO) run . -rounds 5 -time 1s
+
+STAGES := Validate|GetRelease|AppendSync|Replay|Insert|Submit|Batch|Recovery|WriteStream|Flush
+
+bench-stages: ## Go benchmarks of each stage: time, bytes and allocations
+	$(GO) test -run '^$$' -bench '^Benchmark($(STAGES))$$' -benchtime 300ms $(addprefix ./ingestor/internal/,batch slab wal \
+		storage/memtable services/ingestion processor api/ingestion storage/parquetfile)
 
 run: build ## a server for development with an API key that it prints
 	scripts/run
