@@ -40,7 +40,7 @@ func DefaultConfig() Config {
 	return Config{
 		QueueBatches:        1 << 15,
 		QueueBytes:          64 << 20,
-		GatherBytes:         2 << 20,
+		GatherBytes:         4 << 20,
 		MaxCommittedWaiters: 1 << 16,
 		Generation: memtable.Limits{
 			GenerationBytes: 64 << 20, GenerationRecords: 1 << 20, GenerationAge: 10 * time.Second,
