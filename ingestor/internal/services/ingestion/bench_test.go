@@ -34,6 +34,7 @@ func (l *nullLog) Append(e wal.Entry) (wal.LSN, error) {
 }
 func (l *nullLog) Begin() error        { l.done <- nil; return nil }
 func (l *nullLog) Done() <-chan error  { return l.done }
+func (l *nullLog) Sync() error         { return nil }
 func (l *nullLog) MarkDurable() error  { return nil }
 func (l *nullLog) DurableLSN() wal.LSN { return l.next }
 

@@ -70,6 +70,7 @@ type Log interface {
 	Append(wal.Entry) (first wal.LSN, err error)
 	Begin() error
 	Done() <-chan error
+	Sync() error
 	MarkDurable() error
 	DurableLSN() wal.LSN
 }

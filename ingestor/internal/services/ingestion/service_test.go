@@ -240,6 +240,23 @@ func TestManyBatchesSpreadOverGroups(t *testing.T) {
 	}
 }
 
+// A failed sync of a batch that is committed alone ends in the same way.
+func TestFailedSyncOfALoneBatch(t *testing.T) {
+	r := newRig(t, testConfig())
+	require.Nil(t, r.commit(r.submission("first", 1, WALSynced)).Err)
+	r.holdSyncs()
+	alone := r.submit(r.submission("alone", 1, WALSynced))
+	<-r.entered
+	queued := r.submit(r.submission("behind it", 1, WALSynced))
+	r.resume <- syscall.EIO
+	for _, done := range []<-chan *Submission{alone, queued} {
+		s := <-done
+		require.NotNil(t, s.Err)
+		require.Equal(t, refusal.OutcomeUnknown, s.Err.Code)
+	}
+	require.ErrorIs(t, <-r.fatal, syscall.EIO)
+}
+
 // While a group is under way, the next one fills. Duplicates of either are answered with it, not before.
 func TestDuplicatesWaitForTheirGroups(t *testing.T) {
 	r := newRig(t, testConfig())
@@ -294,10 +311,7 @@ func TestAGroupWithoutSpaceLeavesTheOneBefore(t *testing.T) {
 	for _, d := range []<-chan *Submission{dropped, droppedAgain} {
 		require.Equal(t, refusal.NoSpace, (<-d).Err.Code)
 	}
-	retried := submit("b", 2)
-	<-log.begun
-	log.done <- nil
-	s := <-retried
+	s := <-submit("b", 2)
 	require.Nil(t, s.Err)
 	require.False(t, s.Duplicate)
 	require.Equal(t, uint64(4), s.FirstLSN)
@@ -388,8 +402,9 @@ func TestFailedSyncAnswersUnknownAndStops(t *testing.T) {
 	r := newRig(t, testConfig())
 	committed := r.submit(r.submission("waits for sinks", 1, Committed))
 	require.Nil(t, r.commit(r.submission("durable", 1, WALSynced).from(1, 1, 1)).Err)
+	require.Nil(t, r.commit(r.submission(string(make([]byte, aloneBytes+1)), 1, WALSynced)).Err)
 	r.holdSyncs()
-	member := r.submit(r.submission("in the group", 1, WALSynced))
+	member := r.submit(r.submission(string(make([]byte, aloneBytes+1)), 1, WALSynced)) // too large to be committed alone
 	<-r.entered
 	queued := r.submit(r.submission("behind it", 1, WALSynced))
 	require.True(t, r.commit(r.submission("durable", 1, WALSynced).from(1, 1, 1)).Duplicate, "a sync that hangs is no matter to what is durable")
