@@ -67,6 +67,10 @@ type File interface {
 	// SizeBytes returns the file's size.
 	SizeBytes() (int64, error)
 
+	// Prefetch asks for the file's contents to be read into the page cache and does not wait for it. It is a hint; an error says
+	// that it was not taken.
+	Prefetch() error
+
 	// Close releases the file. It makes nothing durable.
 	Close() error
 }

@@ -99,12 +99,20 @@ func (s *scanner) scan(ctx context.Context, ids []uint64) ([]*segment, error) {
 		var end *tail
 		if i+1 < len(segments) {
 			end = &segments[i+1].header.prev
+			s.prefetch(segments[i+1])
 		}
 		if err := s.frames(ctx, seg, end); err != nil {
 			return segments[:i], err
 		}
 	}
 	return segments, nil
+}
+
+// prefetch has the disk read a segment while the one before is checked. It is a hint, so that a failure does not matter here.
+func (s *scanner) prefetch(seg *segment) {
+	if f, err := s.fs.OpenFile(seg.path, os.O_RDONLY, 0); err == nil {
+		_ = errors.Join(f.Prefetch(), f.Close())
+	}
 }
 
 // header reads a segment's header.

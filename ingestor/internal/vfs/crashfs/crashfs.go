@@ -445,6 +445,8 @@ func (f *file) SizeBytes() (int64, error) {
 	return int64(len(f.node.contents)), nil
 }
 
+func (f *file) Prefetch() error { return nil }
+
 func (f *file) Close() error { return nil }
 
 // apply makes the change to contents and returns them.
