@@ -20,8 +20,6 @@ const (
 	// earlySealFraction: memory pressure seals the memtables only where they hold at least this fraction of a full
 	// generation. Below that they are not what fills the memory, and sealing them would make many small generations.
 	earlySealFraction = 8
-	// aloneBytes is the size up to which a batch that is alone is synced on the committer's own goroutine.
-	aloneBytes = 16 << 10
 )
 
 // committer owns the end of the log, the dedupe table and the mutable memtables.
@@ -175,13 +173,11 @@ func (c *committer) begin() {
 	}
 }
 
-// alone says whether a small batch has come by itself, as did the one before.
-func (c *committer) alone() bool {
-	return c.previous == 1 && len(c.filling.members) == 1 && len(c.filling.members[0].Raw) <= aloneBytes
-}
+// alone says whether a batch has come by itself, as did the one before.
+func (c *committer) alone() bool { return c.previous == 1 && len(c.filling.members) == 1 }
 
-// commitAlone commits a batch without handing it to the log's goroutine and back, which for a small one would take a tenth of its
-// time: hardly anything is going to fill the next group meanwhile.
+// commitAlone commits a batch without handing it to the log's goroutine and back, which takes time, above all on a busy machine: hardly
+// anything is going to fill the next group meanwhile.
 func (c *committer) commitAlone() error {
 	c.close(&c.filling)
 	if err := c.log.Sync(); err != nil {

@@ -400,11 +400,19 @@ func TestSubmitRacingWithDrain(t *testing.T) {
 
 func TestFailedSyncAnswersUnknownAndStops(t *testing.T) {
 	r := newRig(t, testConfig())
-	committed := r.submit(r.submission("waits for sinks", 1, Committed))
-	require.Nil(t, r.commit(r.submission("durable", 1, WALSynced).from(1, 1, 1)).Err)
-	require.Nil(t, r.commit(r.submission(string(make([]byte, aloneBytes+1)), 1, WALSynced)).Err)
 	r.holdSyncs()
-	member := r.submit(r.submission(string(make([]byte, aloneBytes+1)), 1, WALSynced)) // too large to be committed alone
+	plug := r.submit(r.submission("plug", 1, WALSynced))
+	<-r.entered
+	committed := r.submit(r.submission("waits for sinks", 1, Committed))
+	durable := r.submit(r.submission("durable", 1, WALSynced).from(1, 1, 1))
+	for r.queue.state().batches > 0 { // until both are in the group that fills
+		runtime.Gosched()
+	}
+	r.resume <- nil
+	require.Nil(t, (<-plug).Err)
+	require.Nil(t, (<-durable).Err)
+	r.holdSyncs()
+	member := r.submit(r.submission("in the group", 1, WALSynced)) // after a group of two it is handed to the log's goroutine
 	<-r.entered
 	queued := r.submit(r.submission("behind it", 1, WALSynced))
 	require.True(t, r.commit(r.submission("durable", 1, WALSynced).from(1, 1, 1)).Duplicate, "a sync that hangs is no matter to what is durable")
