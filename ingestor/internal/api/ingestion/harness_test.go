@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/ingestor-project/ingestor/ingestor/internal/auth"
+	"github.com/ingestor-project/ingestor/ingestor/internal/refusal"
 	ingest "github.com/ingestor-project/ingestor/ingestor/internal/services/ingestion"
 	"github.com/ingestor-project/ingestor/ingestor/internal/slab"
 	"github.com/ingestor-project/ingestor/ingestor/internal/telemetry"
@@ -28,6 +29,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // fakeSubmitter stands for the committer. What it takes it either completes at once or hands to held, for the test to
 // complete.
 type fakeSubmitter struct {
+	// full is what Admit returns for the first batch.
+	full   atomic.Pointer[refusal.Error]
 	refuse func(*ingest.Submission) error
 	held   chan *ingest.Submission
 	// discard keeps no copies, for benchmarks.
@@ -41,6 +44,9 @@ type fakeSubmitter struct {
 }
 
 func (f *fakeSubmitter) Admit(context.Context, *ingest.Submission, int) error {
+	if full := f.full.Swap(nil); full != nil {
+		return full
+	}
 	f.admitted.Add(1)
 	return nil
 }

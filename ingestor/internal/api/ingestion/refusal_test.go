@@ -17,6 +17,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/ingestor-project/ingestor/ingestor/internal/refusal"
 	storagepb "github.com/ingestor-project/ingestor/proto/storage"
 )
 
@@ -180,6 +181,32 @@ func refusals(t *testing.T, s *server) (sum float64) {
 		}
 	}
 	return sum
+}
+
+// A batch that is not admitted is refused by its ID before it takes memory, and the next one is taken.
+func TestBatchesThatAreNotAdmitted(t *testing.T) {
+	s := startServer(t, testConfig(), &fakeSubmitter{})
+	full := refusal.Retry(refusal.Overloaded, 70*time.Millisecond, "the tenant's share is in use")
+	s.submitter.full.Store(full)
+	_, err := s.client.WriteBatch(deadline(t), request(7, 1))
+	require.Equal(t, codes.ResourceExhausted, status.Code(err))
+	require.Equal(t, storagepb.ErrorCode_ERROR_CODE_OVERLOADED, detail(t, err).GetCode())
+	require.EqualValues(t, 70, detail(t, err).GetRetryDelayMs())
+	require.Zero(t, s.buffers.UsedBytes())
+	_, err = s.client.WriteBatch(deadline(t), request(7, 1))
+	require.NoError(t, err)
+
+	s.submitter.full.Store(full)
+	stream := openStream(t, deadline(t), s)
+	require.NoError(t, stream.Send(request(8, 1)))
+	response, err := stream.Recv()
+	require.NoError(t, err)
+	require.EqualValues(t, 8, response.GetBatchId())
+	require.Equal(t, storagepb.ErrorCode_ERROR_CODE_OVERLOADED, response.GetError().GetCode())
+	require.NoError(t, stream.Send(request(9, 1)))
+	requireAck(t, stream, 9)
+	require.Equal(t, 2.0, refusals(t, s))
+	require.Equal(t, 2, s.submitter.accepted())
 }
 
 func TestStreamRefusals(t *testing.T) {
