@@ -25,6 +25,7 @@ type Config struct {
 	Parquet   ParquetConfig   `yaml:"parquet"`
 	Timescale TimescaleConfig `yaml:"timescale"`
 	Metrics   MetricsConfig   `yaml:"metrics"`
+	Kafka     KafkaConfig     `yaml:"kafka"`
 	Drain     DrainConfig     `yaml:"drain"`
 	Log       LogConfig       `yaml:"log"`
 }
@@ -121,6 +122,18 @@ type MetricsConfig struct {
 	Shards        int           `yaml:"shards" help:"buffers, each with a worker of its own"`
 }
 
+// KafkaConfig announces new and flushed data on a topic where brokers are given.
+type KafkaConfig struct {
+	Brokers      []string      `yaml:"brokers" help:"addresses of brokers, host:port; none means no announcements"`
+	Topic        string        `yaml:"topic" help:"topic for events; it must exist"`
+	Interval     time.Duration `yaml:"interval" help:"least time between two announcements"`
+	TLS          bool          `yaml:"tls" help:"encrypt connections to brokers"`
+	CAFile       string        `yaml:"ca_file" help:"CA of the brokers, PEM; empty means those of the system"`
+	SASL         string        `yaml:"sasl" help:"plain, scram-sha-256 or scram-sha-512; empty means no authentication"`
+	User         string        `yaml:"user" help:"SASL user"`
+	PasswordFile string        `yaml:"password_file" help:"file that holds the SASL password"`
+}
+
 // DrainConfig bounds an orderly stop.
 type DrainConfig struct {
 	Timeout time.Duration `yaml:"timeout" help:"longest time for clients to finish and for memtables to be flushed; the log keeps the rest"`
@@ -155,6 +168,7 @@ func DefaultConfig() Config {
 		Parquet:   ParquetConfig{Enabled: true, Compression: "zstd", RowGroupRows: 122_880, SmallTableRows: 8192, Nice: 10, Start: startRefuse},
 		Timescale: TimescaleConfig{Records: true, Start: startRefuse},
 		Metrics:   MetricsConfig{BufferSize: 65536, BatchSize: 5000, FlushInterval: time.Second, Shards: 2},
+		Kafka:     KafkaConfig{Topic: "ingestor-events", Interval: 100 * time.Millisecond},
 		Drain:     DrainConfig{Timeout: 30 * time.Second},
 		Log:       LogConfig{Level: "info", Format: "text"},
 	}
@@ -209,7 +223,8 @@ const maxMaxFuture = 100 * 365 * 24 * time.Hour
 // validateParts asks the parts what they find wrong with what they would get.
 func (c *Config) validateParts() []error {
 	api, service, metrics := c.ingestionAPI(), c.ingestion(), c.metrics()
-	problems := []error{metrics.Validate()}
+	announcements := c.kafka()
+	problems := []error{metrics.Validate(), announcements.Validate()}
 	if err := api.Validate(); err != nil {
 		problems = append(problems, fmt.Errorf("ingest: %w", err))
 	}
@@ -231,6 +246,9 @@ func (c *Config) CheckFiles() error {
 	err := credentials.CheckFiles()
 	if database := c.timescale(); c.Timescale.DSNFile != "" {
 		err = errors.Join(err, database.CheckDSN())
+	}
+	if announcements := c.kafka(); announcements.Enabled() {
+		err = errors.Join(err, announcements.CheckFiles())
 	}
 	return err
 }

@@ -4,6 +4,7 @@ import (
 	"github.com/ingestor-project/ingestor/ingestor/internal/api/ingestion"
 	"github.com/ingestor-project/ingestor/ingestor/internal/api/metrics"
 	"github.com/ingestor-project/ingestor/ingestor/internal/auth"
+	"github.com/ingestor-project/ingestor/ingestor/internal/events/kafka"
 	ingestionservice "github.com/ingestor-project/ingestor/ingestor/internal/services/ingestion"
 	metricsservice "github.com/ingestor-project/ingestor/ingestor/internal/services/metrics"
 	"github.com/ingestor-project/ingestor/ingestor/internal/storage/memtable"
@@ -61,6 +62,14 @@ func (c *Config) metrics() metricsservice.Config {
 func (c *Config) timescale() timescale.Config {
 	return timescale.Config{
 		DSN: c.Timescale.DSN.Reveal(), DSNFile: c.Timescale.DSNFile, MaxConnections: int32(max(0, c.Metrics.Shards) + 2),
+	}
+}
+
+func (c *Config) kafka() kafka.Config {
+	k := c.Kafka
+	return kafka.Config{
+		Brokers: k.Brokers, Topic: k.Topic, Interval: k.Interval, TLS: k.TLS, CAFile: k.CAFile, SASL: k.SASL, User: k.User,
+		PasswordFile: k.PasswordFile,
 	}
 }
 

@@ -22,6 +22,7 @@ import (
 	"github.com/ingestor-project/ingestor/ingestor/internal/auth"
 	"github.com/ingestor-project/ingestor/ingestor/internal/datadir"
 	"github.com/ingestor-project/ingestor/ingestor/internal/events"
+	"github.com/ingestor-project/ingestor/ingestor/internal/events/kafka"
 	"github.com/ingestor-project/ingestor/ingestor/internal/processor"
 	"github.com/ingestor-project/ingestor/ingestor/internal/services/ingestion"
 	"github.com/ingestor-project/ingestor/ingestor/internal/services/metrics"
@@ -70,6 +71,7 @@ type Server struct {
 	processor *processor.Processor
 	ingestion *ingestion.Service
 	metrics   *metrics.Service // nil without a database
+	kafka     *kafka.Publisher // nil without brokers
 
 	ingestionAPI *ingestionapi.API
 	metricsAPI   *metricsapi.API
@@ -86,7 +88,7 @@ func New(ctx context.Context, config Config, version string, log *slog.Logger) (
 	if err != nil {
 		return nil, err
 	}
-	err = s.start(ctx, s.openDataDir, s.startAdmin, s.openAuth, s.openState, s.startMetrics, s.startServing)
+	err = s.start(ctx, s.openDataDir, s.startAdmin, s.openAuth, s.openState, s.startMetrics, s.startKafka, s.startServing)
 	if err != nil {
 		return nil, err
 	}
@@ -308,6 +310,27 @@ func (s *Server) startMetrics(ctx context.Context) (err error) {
 		NewWriter: func() metrics.Writer { return timescale.NewMetricWriter(s.database) }, Logger: s.log, Registerer: s.registry,
 	})
 	return err
+}
+
+func (s *Server) startKafka(context.Context) (err error) {
+	config := s.config.kafka()
+	if !config.Enabled() {
+		return nil
+	}
+	id := s.wal.ID()
+	s.kafka, err = kafka.Start(config, kafka.Dependencies{
+		LogID: hex.EncodeToString(id[:]), Positions: s.positions, Events: s.bus, Logger: s.log, Registerer: s.registry,
+	})
+	return err
+}
+
+// positions says how far records have come, stage by stage.
+func (s *Server) positions() []kafka.Position {
+	positions := []kafka.Position{{Stage: kafka.Stage{Kind: events.NewData}, LSN: s.wal.DurableLSN()}}
+	for _, sink := range s.processor.Health() {
+		positions = append(positions, kafka.Position{Stage: kafka.Stage{Kind: events.Flushed, Sink: sink.Name}, LSN: sink.FlushedLSN})
+	}
+	return append(positions, kafka.Position{Stage: kafka.Stage{Kind: events.Committed}, LSN: s.processor.LowWatermark()})
 }
 
 func (s *Server) startServing(context.Context) error {
