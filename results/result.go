@@ -10,8 +10,11 @@ import (
 	"time"
 )
 
-// SchemaVersion is the version of the JSON format that this package writes, and the only one it reads.
-const SchemaVersion = 1
+// SchemaVersion is the version of the JSON format that this package writes. It reads all from oldestVersion on, because versions only add.
+const (
+	SchemaVersion = 2
+	oldestVersion = 1
+)
 
 // FileName is the name of the JSON file in the folder of a run.
 const FileName = "result.json"
@@ -49,7 +52,7 @@ type Scenario struct {
 	State       State  `json:"state"`
 	// Reasons say why the state is not pass.
 	Reasons []string `json:"reasons,omitempty"`
-	// AckLevel is what an ack meant, Client who sent and how: no rate is shown without them.
+	// AckLevel is what the acks carried (not what was asked for), Client who sent and how: no rate is shown without them.
 	AckLevel string `json:"ack_level"`
 	Client   string `json:"client"`
 	// OfferedRate is records per second offered by an open loop; 0 for a closed one.
@@ -86,6 +89,8 @@ type Repetition struct {
 	Index int `json:"index"`
 	// Invalid lists the validity rules that it broke, in words. Empty: it counts.
 	Invalid []string `json:"invalid,omitempty"`
+	// AckLevel is what the acks of the measured window carried, "mixed (…)" where they were not alike, "none" where nothing was acked.
+	AckLevel string `json:"ack_level,omitempty"`
 	// Failure says what the server did that no server should: it ended by itself, did not start again, did not drain.
 	Failure string `json:"failure,omitempty"`
 	// DurationNanos is the measured window, without warm-up and drain.
@@ -102,6 +107,20 @@ type Repetition struct {
 	// Ceilings are no figures of the server: see Ceiling.
 	Ceilings []Ceiling `json:"ceilings,omitempty"`
 	Timeline []Sample  `json:"timeline"`
+}
+
+// AckLevelSeen is the ack level of all repetitions together; otherwise where none has any.
+func AckLevelSeen(repetitions []Repetition, otherwise string) string {
+	var seen []string
+	for _, repetition := range repetitions {
+		if level := repetition.AckLevel; level != "" && level != "none" && !slices.Contains(seen, level) {
+			seen = append(seen, level)
+		}
+	}
+	if len(seen) == 0 {
+		return otherwise
+	}
+	return strings.Join(seen, "; ")
 }
 
 // Verify is what the independent judge found after a run, in records.
@@ -227,8 +246,8 @@ func Load(path string) (*Result, error) {
 	if err := json.Unmarshal(content, &version); err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
-	if version.SchemaVersion != SchemaVersion {
-		return nil, fmt.Errorf("%s: schema_version %d, this program reads %d", path, version.SchemaVersion, SchemaVersion)
+	if version.SchemaVersion < oldestVersion || version.SchemaVersion > SchemaVersion {
+		return nil, fmt.Errorf("%s: schema_version %d, this program reads %d to %d", path, version.SchemaVersion, oldestVersion, SchemaVersion)
 	}
 	var result Result
 	if err := json.Unmarshal(content, &result); err != nil {

@@ -75,3 +75,18 @@ func TestFormatValue(t *testing.T) {
 		require.Equal(t, test.want, FormatValue(test.value, test.unit))
 	}
 }
+
+func TestAckLevelSeen(t *testing.T) {
+	require.Equal(t, "none seen", AckLevelSeen(nil, "none seen"))
+	require.Equal(t, "none seen", AckLevelSeen([]Repetition{{AckLevel: "none"}, {}}, "none seen"))
+	require.Equal(t, "wal_synced", AckLevelSeen([]Repetition{{AckLevel: "wal_synced"}, {AckLevel: "none"}, {AckLevel: "wal_synced"}}, ""))
+	require.Equal(t, "wal_synced; buffered", AckLevelSeen([]Repetition{{AckLevel: "wal_synced"}, {AckLevel: "buffered"}}, ""))
+}
+
+// TestLoadReadsTheFirstVersion: the committed runs of the past stay readable.
+func TestLoadReadsTheFirstVersion(t *testing.T) {
+	result, err := Load("20261126T001945Z-eef5c3d894")
+	require.NoError(t, err)
+	require.Equal(t, 1, result.SchemaVersion)
+	require.NotEmpty(t, result.Scenarios)
+}

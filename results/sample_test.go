@@ -51,7 +51,7 @@ func sampleScenario(t *testing.T, name string, repetitions int, factor float64) 
 		commit := histogramAround(t, random, 180_000*factor)
 		response := histogramAround(t, random, 450_000*factor)
 		repetition := Repetition{
-			Index: i, DurationNanos: int64(8 * time.Second), StealPct: 0.4,
+			Index: i, AckLevel: "wal_synced", DurationNanos: int64(8 * time.Second), StealPct: 0.4,
 			Metrics: map[string]float64{
 				"acked_records_per_second": 1.09e6/factor + float64(1000*i),
 				"commit_p99_ns":            600_000*factor + float64(i),

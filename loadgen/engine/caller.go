@@ -80,7 +80,7 @@ func (c *caller) writeBatch(ctx context.Context, s *sentBatch, e envelope) error
 			if ack.GetRecordCount() != s.Records {
 				return fmt.Errorf("engine: batch %d: %d records sent, %d acked", s.Sequence, s.Records, ack.GetRecordCount())
 			}
-			c.run.recorder.acked(c.shard, &s.flight, now, ack.GetDuplicate())
+			c.run.recorder.acked(c.shard, &s.flight, now, ack.GetLevel(), ack.GetDuplicate())
 			return c.run.book.acked(&s.Sent, ack.GetLevel(), ack.GetFirstLsn(), ack.GetDuplicate())
 		}
 		again, err := c.failed(ctx, s, err, now)
@@ -128,7 +128,7 @@ func (c *caller) logMetrics(ctx context.Context, s *sentBatch) error {
 	var r metricspb.LogMetricsResponse
 	err := c.conn.Invoke(ctx, metricspb.MetricsService_LogMetric_FullMethodName, request, &r, grpc.WaitForReady(true))
 	if err == nil {
-		c.run.recorder.acked(c.shard, &s.flight, c.run.now(), false)
+		c.run.recorder.acked(c.shard, &s.flight, c.run.now(), r.GetLevel(), false)
 		return c.run.book.acked(&s.Sent, r.GetLevel(), 0, false)
 	}
 	c.run.recorder.broken(err)

@@ -249,7 +249,7 @@ func (l *lane) answer(r *answer) error {
 		if r.records != b.Records {
 			return fmt.Errorf("batch %d: %d records sent, %d acked", b.Sequence, b.Records, r.records)
 		}
-		l.run.recorder.acked(l.shard, &b.flight, l.run.now(), r.duplicate)
+		l.run.recorder.acked(l.shard, &b.flight, l.run.now(), r.level, r.duplicate)
 		l.settle(b)
 		return l.run.book.acked(&b.Sent, r.level, r.firstLSN, r.duplicate)
 	}

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
+
+	storagepb "github.com/ingestor-project/ingestor/proto/storage"
 )
 
 // Bounds of the histograms: 100 ns to 20 minutes, three significant digits.
@@ -50,6 +52,7 @@ type shard struct {
 type cell struct {
 	sent, acked, duplicates, resent, unknown, unsent, within Counts
 
+	ackedAt                AckLevels
 	refused                map[string]Counts
 	wireBytes              uint64
 	response, service, lag *hdrhistogram.Histogram
@@ -57,7 +60,8 @@ type cell struct {
 
 func newCell() *cell {
 	return &cell{
-		refused: make(map[string]Counts), response: newHistogram(), service: newHistogram(), lag: newHistogram(),
+		ackedAt: make(AckLevels), refused: make(map[string]Counts),
+		response: newHistogram(), service: newHistogram(), lag: newHistogram(),
 	}
 }
 
@@ -110,13 +114,14 @@ func (r *recorder) sent(s *shard, f *flight, now time.Duration, wireBytes int) {
 	r.inFlight.Add(1)
 }
 
-func (r *recorder) acked(s *shard, f *flight, now time.Duration, duplicate bool) {
+func (r *recorder) acked(s *shard, f *flight, now time.Duration, level storagepb.AckLevel, duplicate bool) {
 	r.inFlight.Add(-1)
 	at := r.schedule.phaseAt(now)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	c := s.cell(f.phase)
 	c.acked.add(f.records)
+	c.ackedAt.add(level, f.records)
 	if duplicate {
 		c.duplicates.add(f.records)
 	}
@@ -223,7 +228,7 @@ func (r *recorder) results(c *Config, runEnd time.Duration) []PhaseResult {
 
 func newPhaseResult(name string, warmup bool) PhaseResult {
 	return PhaseResult{
-		Name: name, Warmup: warmup, Refused: make(map[string]Counts),
+		Name: name, Warmup: warmup, AckedAt: make(AckLevels), Refused: make(map[string]Counts),
 		Response: newHistogram(), Service: newHistogram(), Lag: newHistogram(),
 	}
 }
@@ -231,6 +236,7 @@ func newPhaseResult(name string, warmup bool) PhaseResult {
 func (p *PhaseResult) add(c *cell) {
 	p.Sent.merge(c.sent)
 	p.Acked.merge(c.acked)
+	p.AckedAt.merge(c.ackedAt)
 	p.Duplicates.merge(c.duplicates)
 	p.Resent.merge(c.resent)
 	p.Unknown.merge(c.unknown)
@@ -270,6 +276,7 @@ func measured(phases []PhaseResult) PhaseResult {
 		total.Unsent.merge(p.Unsent)
 		total.Sent.merge(p.Sent)
 		total.Acked.merge(p.Acked)
+		total.AckedAt.merge(p.AckedAt)
 		total.Duplicates.merge(p.Duplicates)
 		total.Resent.merge(p.Resent)
 		total.Unknown.merge(p.Unknown)

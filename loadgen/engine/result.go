@@ -1,9 +1,15 @@
 package engine
 
 import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
+
+	storagepb "github.com/ingestor-project/ingestor/proto/storage"
 )
 
 // Counts are numbers of batches and of their records.
@@ -22,6 +28,56 @@ func (c *Counts) merge(o Counts) {
 	c.Records += o.Records
 }
 
+// AckLevels count acked batches by the level that their acks carried, which need not be the one that was asked for.
+type AckLevels map[storagepb.AckLevel]Counts
+
+func (l AckLevels) add(level storagepb.AckLevel, records uint64) {
+	counts := l[level]
+	counts.add(records)
+	l[level] = counts
+}
+
+func (l AckLevels) merge(o AckLevels) {
+	for level, counts := range o {
+		total := l[level]
+		total.merge(counts)
+		l[level] = total
+	}
+}
+
+// String names the level where all acks carried the same one: "wal_synced". Otherwise it says how many records each one has:
+// "mixed (900 records buffered, 100 records wal_synced)". Without any ack it is "none".
+func (l AckLevels) String() string {
+	levels := slices.Sorted(maps.Keys(l))
+	switch len(levels) {
+	case 0:
+		return "none"
+	case 1:
+		return LevelName(levels[0])
+	}
+	parts := make([]string, len(levels))
+	for i, level := range levels {
+		parts[i] = fmt.Sprintf("%d records %s", l[level].Records, LevelName(level))
+	}
+	return "mixed (" + strings.Join(parts, ", ") + ")"
+}
+
+// Below counts what was acked at a level that promises less than the one asked for.
+func (l AckLevels) Below(asked storagepb.AckLevel) Counts {
+	var below Counts
+	for level, counts := range l {
+		if level < asked {
+			below.merge(counts)
+		}
+	}
+	return below
+}
+
+// LevelName is the name of an ack level in figures, such as "wal_synced".
+func LevelName(level storagepb.AckLevel) string {
+	return strings.ToLower(strings.TrimPrefix(level.String(), "ACK_LEVEL_"))
+}
+
 // PhaseResult is what happened to the batches that were due in one phase, and what was acked while it lasted.
 type PhaseResult struct {
 	Name   string
@@ -35,6 +91,7 @@ type PhaseResult struct {
 	Sent       Counts            // of those due
 	Unsent     Counts            // due, but the run was over before their turn came, or there was no connection
 	Acked      Counts            // of those sent
+	AckedAt    AckLevels         // the same, by what the acks said
 	Duplicates Counts            // acked as stored before, after a resend
 	Resent     Counts            // each time a batch was sent again
 	Refused    map[string]Counts // by name of storage.ErrorCode, or of the gRPC code where there was none

@@ -415,3 +415,36 @@ func TestConfigValidate(t *testing.T) {
 		require.NoError(t, c.Validate(), name)
 	}
 }
+
+// TestAckLevelsAreThoseOfTheAcks: whatever was asked for, the result says what came back.
+func TestAckLevelsAreThoseOfTheAcks(t *testing.T) {
+	buffered, synced := storagepb.AckLevel_ACK_LEVEL_BUFFERED, storagepb.AckLevel_ACK_LEVEL_WAL_SYNCED
+	everyThird := func(r *storagepb.WriteBatchRequest) storagepb.AckLevel {
+		if r.GetSequence()%3 == 0 {
+			return buffered
+		}
+		return synced
+	}
+	for _, test := range []struct {
+		level func(*storagepb.WriteBatchRequest) storagepb.AckLevel
+		words string
+		below uint64
+	}{
+		{nil, "wal_synced", 0},
+		{func(*storagepb.WriteBatchRequest) storagepb.AckLevel { return buffered }, "buffered", 30},
+		{everyThird, "mixed (100 records buffered, 200 records wal_synced)", 10},
+	} {
+		for _, method := range []Method{Stream, Unary} {
+			s := newMemoryServer()
+			s.level = test.level
+			result, err := Run(t.Context(), Config{
+				Target: s.serve(t), Tenants: threeTenants()[:1], Endpoints: []string{"a"}, Method: method, BatchRecords: 10,
+				AckLevel: synced, Phases: []Phase{{Name: "load", Records: 300}},
+			})
+			require.NoError(t, err)
+			require.Equal(t, test.words, result.Measured.AckedAt.String())
+			require.Equal(t, test.below, result.Measured.AckedAt.Below(synced).Batches)
+		}
+	}
+	require.Equal(t, "none", AckLevels{}.String())
+}

@@ -30,6 +30,9 @@ type memoryServer struct {
 	// error of type *storagepb.BatchError is answered; any other breaks the stream or call.
 	before func(r *storagepb.WriteBatchRequest, stored bool) error
 
+	// level, where set, is what the ack of a batch says instead of WAL_SYNCED.
+	level func(r *storagepb.WriteBatchRequest) storagepb.AckLevel
+
 	mu       sync.Mutex
 	batches  []*storagepb.WriteBatchRequest // stored, in order of their LSNs
 	tenants  []string                       // of the batches: their credential
@@ -94,8 +97,12 @@ func (s *memoryServer) keep(ctx context.Context, r *storagepb.WriteBatchRequest)
 		}
 		s.last[producer] = r.GetSequence()
 	}
+	level := storagepb.AckLevel_ACK_LEVEL_WAL_SYNCED
+	if s.level != nil {
+		level = s.level(r)
+	}
 	return &storagepb.Ack{
-		Level:    storagepb.AckLevel_ACK_LEVEL_WAL_SYNCED,
+		Level:    level,
 		FirstLsn: first, LastLsn: first + n - 1, RecordCount: uint32(n), Duplicate: duplicate,
 	}
 }

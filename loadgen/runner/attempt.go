@@ -66,6 +66,9 @@ func (a *attempt) carryOut(ctx context.Context) (*results.Repetition, error) {
 		return nil, ignoreInterrupt(ctx, err)
 	}
 	loadErr := a.putLoad(ctx, config, header)
+	if loadErr == nil {
+		a.checkAckLevel(config)
+	}
 	if loadErr == nil && a.failure == "" {
 		a.stages, loadErr = a.server.Stages(ctx)
 	}
@@ -89,6 +92,17 @@ func (a *attempt) carryOut(ctx context.Context) (*results.Repetition, error) {
 		return nil, ignoreInterrupt(ctx, err)
 	}
 	return a.measure(verification)
+}
+
+// checkAckLevel holds the server to the level that it was asked for.
+func (a *attempt) checkAckLevel(config engine.Config) {
+	if a.load == nil || a.failure != "" {
+		return
+	}
+	if below := a.load.Measured.AckedAt.Below(config.AckLevel); below.Batches > 0 {
+		a.failure = fmt.Sprintf("%d batches were acked at a lower level than %s, which was asked for: %s",
+			below.Batches, engine.LevelName(config.AckLevel), a.load.Measured.AckedAt)
+	}
 }
 
 // start starts the server for the load's tenants.

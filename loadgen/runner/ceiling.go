@@ -94,12 +94,8 @@ func (a *attempt) serverCeiling(ctx context.Context, kind string) (found []resul
 	if err != nil {
 		return nil, err
 	}
-	ackLevel := "buffered"
-	if kind == results.SinglePair {
-		ackLevel = a.scenario.Load.AckLevel
-	}
 	return []results.Ceiling{{
-		AckLevel: ackLevel, DurationNanos: int64(measured.Duration), RecordsPerSecond: measured.AckedRecordsPerSecond,
+		AckLevel: measured.AckedAt.String(), DurationNanos: int64(measured.Duration), RecordsPerSecond: measured.AckedRecordsPerSecond,
 		Errors: errorCounts(measured), Response: response,
 	}}, nil
 }

@@ -16,7 +16,7 @@ import (
 func (a *attempt) measure(verification verification) (*results.Repetition, error) {
 	measured := &a.load.Measured
 	repetition := &results.Repetition{
-		Index: a.index, Failure: a.failure, DurationNanos: int64(measured.Duration), StealPct: a.steal,
+		Index: a.index, Failure: a.failure, AckLevel: measured.AckedAt.String(), DurationNanos: int64(measured.Duration), StealPct: a.steal,
 		Metrics: map[string]float64{}, Errors: errorCounts(measured), Verify: verification.Verify,
 		Histograms: map[string]results.Histogram{}, Timeline: a.sampler.timeline, Ceilings: a.ceilings,
 	}

@@ -117,7 +117,7 @@ type run struct {
 // scenario carries out all repetitions of one scenario and judges them.
 func (r *run) scenario(ctx context.Context, s *scenarios.Scenario) (results.Scenario, error) {
 	outcome := results.Scenario{
-		Name: s.Name, Description: s.Description, File: s.File, AckLevel: s.Load.AckLevel, Client: s.Load.Words(),
+		Name: s.Name, Description: s.Description, File: s.File, AckLevel: "none seen, asked for " + s.Load.AckLevel, Client: s.Load.Words(),
 		OfferedRate: s.Load.OfferedRate(), Objectives: []results.Objective{}, Repetitions: []results.Repetition{},
 	}
 	for _, o := range s.Objectives {
@@ -148,6 +148,7 @@ func (r *run) scenario(ctx context.Context, s *scenarios.Scenario) (results.Scen
 			break
 		}
 	}
+	outcome.AckLevel = results.AckLevelSeen(outcome.Repetitions, outcome.AckLevel)
 	results.JudgeScenario(&outcome)
 	r.options.Console.judged(&outcome)
 	return outcome, failure

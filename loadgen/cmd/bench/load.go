@@ -37,7 +37,7 @@ With --ledger everything sent and acked is written to a file, with which bench v
 
 Exit codes:
   0    every batch was acked
-  99   batches were refused, not answered or not sent in time, or the load could not go on
+  99   batches were refused, not answered, not sent in time, or acked at a lower level than asked for, or the load could not go on
   104  bad flags, a bad recording, or no server at the address
   105  interrupted`
 
@@ -164,7 +164,7 @@ func load(ctx context.Context, config engine.Config, flags loadFlags) (err error
 	if result == nil {
 		return runErr
 	}
-	if err := writeLoadResult(os.Stdout, result, flags.ackLevel); err != nil {
+	if err := writeLoadResult(os.Stdout, result); err != nil {
 		return err
 	}
 	switch {
@@ -174,6 +174,15 @@ func load(ctx context.Context, config engine.Config, flags loadFlags) (err error
 		return &exitError{results.ExitFail, runErr}
 	case failedBatches(&result.Measured) > 0:
 		return &exitError{code: results.ExitFail}
+	}
+	return checkAckLevel(result)
+}
+
+// checkAckLevel refuses acks that promise less than was asked for, such as those of a server that stores nothing.
+func checkAckLevel(result *engine.Result) error {
+	if below := result.Measured.AckedAt.Below(result.Config.AckLevel); below.Batches > 0 {
+		return &exitError{results.ExitFail, fmt.Errorf("%d batches were acked at a lower level than %s, which was asked for",
+			below.Batches, engine.LevelName(result.Config.AckLevel))}
 	}
 	return nil
 }
@@ -251,9 +260,13 @@ func failedBatches(m *engine.PhaseResult) uint64 {
 	return failed
 }
 
-// writeLoadResult prints rates and the latency table of the measured phase.
-func writeLoadResult(w io.Writer, result *engine.Result, ackLevel string) error {
+// writeLoadResult prints rates and the latency table of the measured phase. The ack level is the one that the acks carried.
+func writeLoadResult(w io.Writer, result *engine.Result) error {
 	m := &result.Measured
+	ackLevel := m.AckedAt.String()
+	if asked := engine.LevelName(result.Config.AckLevel); ackLevel != asked {
+		ackLevel += ", asked for " + asked
+	}
 	fmt.Fprintf(w, "acked      %s over %s, %d records in %d batches, ack level %s\n",
 		results.FormatValue(m.AckedRecordsPerSecond, "records/s"), m.Duration.Round(time.Millisecond),
 		m.AckedWithin.Records, m.AckedWithin.Batches, ackLevel)

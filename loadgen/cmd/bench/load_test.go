@@ -1,12 +1,17 @@
 package main
 
 import (
+	"bytes"
 	"path/filepath"
 	"slices"
 	"testing"
+	"time"
 
+	"github.com/HdrHistogram/hdrhistogram-go"
 	"github.com/stretchr/testify/require"
 
+	"github.com/ingestor-project/ingestor/loadgen/engine"
+	storagepb "github.com/ingestor-project/ingestor/proto/storage"
 	"github.com/ingestor-project/ingestor/results"
 )
 
@@ -39,5 +44,32 @@ func TestLoadFlagsWithoutEffect(t *testing.T) {
 		err := root.ExecuteContext(t.Context())
 		require.ErrorContains(t, err, c.wrong)
 		require.Equal(t, results.ExitBadInput, exitCode(err))
+	}
+}
+
+// TestLoadPrintsTheAckLevelThatCameBack: a rate against a server that stores nothing must not look durable.
+func TestLoadPrintsTheAckLevelThatCameBack(t *testing.T) {
+	buffered, synced := storagepb.AckLevel_ACK_LEVEL_BUFFERED, storagepb.AckLevel_ACK_LEVEL_WAL_SYNCED
+	counts := engine.Counts{Batches: 2, Records: 2000}
+	for _, test := range []struct {
+		acked engine.AckLevels
+		line  string
+		code  int
+	}{
+		{engine.AckLevels{synced: counts}, "ack level wal_synced\n", 0},
+		{engine.AckLevels{buffered: counts}, "ack level buffered, asked for wal_synced\n", results.ExitFail},
+		{engine.AckLevels{buffered: counts, synced: counts},
+			"ack level mixed (2000 records buffered, 2000 records wal_synced), asked for wal_synced\n", results.ExitFail},
+		{engine.AckLevels{}, "ack level none, asked for wal_synced\n", 0},
+	} {
+		h := hdrhistogram.New(1, 10, 1)
+		result := &engine.Result{
+			Config:   engine.Config{AckLevel: synced},
+			Measured: engine.PhaseResult{Duration: time.Second, AckedAt: test.acked, Response: h, Service: h, Lag: h},
+		}
+		var out bytes.Buffer
+		require.NoError(t, writeLoadResult(&out, result))
+		require.Contains(t, out.String(), test.line)
+		require.Equal(t, test.code, exitCode(checkAckLevel(result)))
 	}
 }
