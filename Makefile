@@ -6,9 +6,8 @@ LDFLAGS  := -X main.version=$(VERSION)
 GO_FILES := $(shell find ingestor loadgen scenarios results crashtest internal proto -name '*.go' -o -name '*.sql' -o -name '*.yaml' -o -name '*.json' -o -name '*.html' 2>/dev/null)
 VENV     := .venv
 FUZZTIME ?= 30s
-KILLS    ?= 1000
 
-.PHONY: help build test bench bench-wal bench-stages bench-hot bench-sustained run up lint fuzz crashtest generate verify-generated vuln container clean
+.PHONY: help build test bench bench-wal bench-stages bench-hot bench-sustained run up lint fuzz crashtest crashtest-long generate verify-generated vuln container clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,7 +21,7 @@ bin/ingestion-server: go.mod go.sum $(GO_FILES)
 bin/bench: go.mod go.sum $(GO_FILES)
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $@ ./loadgen/cmd/bench
 
-test: build $(VENV)/ready ## all tests: unit, integration, crash gate, Python client
+test: build $(VENV)/ready ## all tests: unit, integration, crash tests, Python client
 	scripts/test
 
 bench: build ## the default scenarios against a server of their own; exit 0 only if every objective is met
@@ -58,8 +57,11 @@ lint: ## golangci-lint, go vet, gofmt, with the import rules
 fuzz: ## every fuzz target for FUZZTIME each
 	scripts/fuzz $(FUZZTIME)
 
-crashtest: build ## the crash gate with KILLS kills
-	$(GO) test -count=1 -timeout 60m -v ./crashtest -args -kills=$(KILLS)
+crashtest: build ## the crash tests alone, as `make test` runs them, with their table
+	scripts/crashtest gate
+
+crashtest-long: build ## the crash tests for hours: 100 times and more of what `make crashtest` explores
+	scripts/crashtest long
 
 generate: ## protobuf code for Go and Python
 	cd proto && $(GO) tool -modfile=../tools/go.mod buf generate

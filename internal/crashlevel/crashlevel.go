@@ -7,6 +7,10 @@
 //     `go test` of one package, also under the race detector, and takes seconds
 //   - INGESTOR_CRASH_SEED repeats the random choices of a run; unset, a new seed is drawn. Every failure prints how to repeat it
 //   - INGESTOR_CRASH_REPORT names a file to which each test appends its Line as JSON
+//
+// A test that calls Start, by itself or through other functions, is a crash test: package crashlayers finds it in the source, `make test` runs
+// it again at level gate and without the race detector, `make crashtest-long` at level long. It needs no special name and is put on
+// no list. Below crashtest/, where tests drive the built server, a package with crash tests is only run that way, all of it.
 package crashlevel
 
 import (
@@ -14,7 +18,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
+	"regexp"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 )
@@ -39,6 +46,9 @@ func Pick(t testing.TB, brief, gate, long int) int {
 type Line struct {
 	// Layer is what was crashed, as the table names it: "WAL states", "power cuts".
 	Layer string `json:"layer"`
+	// Test is the test's name, Package its package as `go test` takes it.
+	Test    string `json:"test"`
+	Package string `json:"package"`
 	// Explored counts states, cuts, kills or whatever Unit says.
 	Explored int64  `json:"explored"`
 	Unit     string `json:"unit"`
@@ -57,15 +67,57 @@ type Run struct {
 	start time.Time
 }
 
-// Start begins a run. packagePath is the test's package as `go test` takes it: "./ingestor/internal/wal". When the test ends, its line is
-// written; where the test has failed, the command that repeats it is printed.
+// Start begins a run. packagePath is the test's package as `go test` takes it at the root of the repository:
+// "./ingestor/internal/wal". When the test ends, its line is written; where the test has failed, the command that repeats it is printed.
 func Start(t testing.TB, layer, unit, packagePath string) *Run {
 	t.Helper()
-	r := &Run{t: t, start: time.Now(), line: Line{Layer: layer, Unit: unit, Seed: seed(t)}}
-	r.line.Replay = fmt.Sprintf("INGESTOR_CRASH_LEVEL=%s INGESTOR_CRASH_SEED=%d go test -count=1 -run '^%s$' %s",
-		os.Getenv("INGESTOR_CRASH_LEVEL"), r.line.Seed, t.Name(), packagePath)
+	r := &Run{t: t, start: time.Now(), line: Line{Layer: layer, Unit: unit, Test: t.Name(), Package: packagePath, Seed: seed(t)}}
+	r.line.Replay = replay(os.Getenv("INGESTOR_CRASH_LEVEL"), r.line.Seed, t.Name(), packagePath, module())
 	t.Cleanup(r.finish)
 	return r
+}
+
+// replay is the command that repeats a test. module is the directory of the package's module below the root of the repository.
+func replay(level string, seed uint64, test, packagePath, module string) string {
+	elements := strings.Split(test, "/")
+	for i := range elements {
+		elements[i] = "^" + regexp.QuoteMeta(elements[i]) + "$"
+	}
+	goTest := "go test"
+	if module != "." {
+		goTest += " -C " + module
+		if below, err := filepath.Rel(module, packagePath); err == nil && below != "." {
+			packagePath = "./" + below
+		} else {
+			packagePath = "."
+		}
+	}
+	if level != "" {
+		level = "INGESTOR_CRASH_LEVEL=" + level + " "
+	}
+	return fmt.Sprintf("%sINGESTOR_CRASH_SEED=%d %s -count=1 -timeout 0 -run '%s' %s", level, seed, goTest, strings.Join(elements, "/"), packagePath)
+}
+
+// module is the directory of the module of the test that runs, relative to the root of the repository; "." where it cannot be told.
+func module() string {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "."
+	}
+	var modules []string // innermost first
+	for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			modules = append(modules, dir)
+		}
+	}
+	if len(modules) < 2 {
+		return "."
+	}
+	relative, err := filepath.Rel(modules[len(modules)-1], modules[0])
+	if err != nil {
+		return "."
+	}
+	return relative
 }
 
 func seed(t testing.TB) uint64 {

@@ -1,13 +1,17 @@
 // Command testsummary reads what `go test -json` prints and closes a test run that has several runners: it shows the output
 // of failed tests as they fail, a line for each package, and at the end the names of what was skipped and one line of counts.
 //
-//	go test -json ./... | testsummary --junit pytest.xml
+//	go test -json ./... | testsummary --junit pytest.xml --crash-report crash.jsonl
 //
-// It exits with 1 where a test failed, a package did not build, a report could not be read or no test ran at all.
+// With a crash report, which the crash tests write (see internal/crashlevel), the table of what they explored follows the counts.
+//
+// It exits with 1 where a test failed, a package did not build, a report could not be read or says that a promise was broken, or no
+// test ran at all.
 package main
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"encoding/xml"
 	"errors"
@@ -16,11 +20,14 @@ import (
 	"io"
 	"os"
 	"strings"
+
+	"github.com/ingestor-project/ingestor/internal/crashlevel"
 )
 
 func main() {
 	var junit reports
 	flag.Var(&junit, "junit", "JUnit report of another runner, may be given more than once")
+	crashReport := flag.String("crash-report", "", "report of the crash tests")
 	flag.Parse()
 	s := newSummary(os.Stdout)
 	err := s.readGoTest(os.Stdin)
@@ -30,7 +37,15 @@ func main() {
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "testsummary:", err)
 	}
-	if !s.close() || err != nil {
+	good := s.close()
+	if *crashReport != "" {
+		crashesGood, crashErr := s.crashTable(*crashReport)
+		if crashErr != nil {
+			fmt.Fprintln(os.Stderr, "testsummary:", crashErr)
+		}
+		good = good && crashesGood && crashErr == nil
+	}
+	if !good || err != nil {
 		os.Exit(1)
 	}
 }
@@ -185,4 +200,19 @@ func (s *summary) close() bool {
 	}
 	fmt.Fprintf(s.out, "%d passed, %d failed, %d skipped\n", s.passed, s.failed, len(s.skipped))
 	return s.failed == 0 && s.passed > 0
+}
+
+// crashTable prints the table of the crash tests and tells whether every promise was kept.
+func (s *summary) crashTable(path string) (bool, error) {
+	report, err := os.ReadFile(path)
+	if err != nil {
+		return false, err
+	}
+	lines, err := crashlevel.ReadLines(bytes.NewReader(report))
+	if err != nil {
+		return false, err
+	}
+	fmt.Fprintln(s.out)
+	violations, err := crashlevel.WriteTable(s.out, lines)
+	return violations == 0, err
 }

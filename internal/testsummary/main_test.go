@@ -59,3 +59,22 @@ func TestNoTestAtAllIsNoSuccess(t *testing.T) {
 {"Action":"pass","Package":"p"}`)
 	require.True(t, good)
 }
+
+func TestABrokenPromiseFailsTheRun(t *testing.T) {
+	for violations, good := range map[string]bool{"0": true, "2": false} {
+		path := filepath.Join(t.TempDir(), "crash.jsonl")
+		line := `{"layer":"power cuts","explored":300,"unit":"cuts","violations":` + violations + `,"replay":"go test x"}` + "\n"
+		require.NoError(t, os.WriteFile(path, []byte(line), 0o600))
+		var out bytes.Buffer
+		got, err := newSummary(&out).crashTable(path)
+		require.NoError(t, err)
+		require.Equal(t, good, got)
+		require.Contains(t, out.String(), "300 cuts")
+		require.Equal(t, !good, strings.Contains(out.String(), "to repeat: go test x"))
+	}
+}
+
+func TestAMissingCrashReportIsAnError(t *testing.T) {
+	_, err := newSummary(&bytes.Buffer{}).crashTable(filepath.Join(t.TempDir(), "none"))
+	require.Error(t, err)
+}
