@@ -47,7 +47,7 @@ Exit codes: 0 orderly stop; 1 error; 2 wrong flags or configuration; 3 refused t
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(serveCommand(), nullSinkCommand(), walCommand(), configCommand(), keysCommand(), credentialsCommand(), &cobra.Command{
+	root.AddCommand(serveCommand(), nullSinkCommand(), walCommand(), deadLettersCommand(), configCommand(), keysCommand(), credentialsCommand(), &cobra.Command{
 		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
 		Run: func(cmd *cobra.Command, _ []string) { fmt.Fprintln(cmd.OutOrStdout(), version) },
 	})

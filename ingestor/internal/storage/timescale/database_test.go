@@ -33,7 +33,7 @@ func TestServersMigrateAtTheSameTime(t *testing.T) {
 	servers.Wait()
 	db := open(t, Config{DSN: dsn})
 	require.NoError(t, db.Prepare(t.Context()))
-	require.Equal(t, 3, count(t, db, "SELECT count(*) FROM ingestor.schema_migrations WHERE version_id > 0"))
+	require.Equal(t, 4, count(t, db, "SELECT count(*) FROM ingestor.schema_migrations WHERE version_id > 0"))
 	for _, table := range []string{"records", "metrics", "sink_checkpoints", "metric_checkpoints", "dead_letters", "gaps"} {
 		require.Zero(t, count(t, db, "SELECT count(*) FROM ingestor."+table), table)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // Written counts what became of the rows that were handed over: their number is Rows + DeadLetters.
@@ -37,8 +38,7 @@ func writeIsolating(ctx context.Context, tx pgx.Tx, set rowSet, lo, hi int) (Wri
 		return Written{}, err
 	}
 	if hi-lo == 1 {
-		reason := "SQLSTATE " + refusal.Code + ": " + refusal.Message
-		return Written{DeadLetters: 1}, set.bury(ctx, tx, lo, reason)
+		return Written{DeadLetters: 1}, set.bury(ctx, tx, lo, refusalReason(refusal))
 	}
 	middle := lo + (hi-lo)/2
 	left, err := writeIsolating(ctx, tx, set, lo, middle)
@@ -47,4 +47,9 @@ func writeIsolating(ctx context.Context, tx pgx.Tx, set rowSet, lo, hi int) (Wri
 	}
 	right, err := writeIsolating(ctx, tx, set, middle, hi)
 	return Written{Rows: left.Rows + right.Rows, DeadLetters: left.DeadLetters + right.DeadLetters}, err
+}
+
+// refusalReason is what a dead letter says about itself.
+func refusalReason(refusal *pgconn.PgError) string {
+	return "SQLSTATE " + refusal.Code + ": " + refusal.Message
 }
