@@ -69,6 +69,8 @@ func buildCatalogue() map[string]Metric {
 		{Name: "backlog_growth_ratio", Unit: "ratio", Better: -1,
 			Help: "largest backlog (records in the log, not yet flushed) in the last quarter of the measured phases, over that in their second quarter"},
 		{Name: "backlog_peak_records", Unit: "records", Better: -1, Help: "most records that were in the log and not yet flushed, while the load ran"},
+		{Name: "throttled_pct", Unit: "%", Better: -1, Help: "CPU time that limits of the control group withheld from the load generator and its server while the load ran"},
+		{Name: "thermal_events", Unit: "events", Better: -1, Help: "how often cores slowed down because of heat while the load ran; 0 where the processor does not tell"},
 		{Name: "steal_pct", Unit: "%", Better: -1, Help: "CPU time that the host took away while the load ran"},
 	} {
 		add(m)

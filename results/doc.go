@@ -4,9 +4,17 @@
 // # Verdict
 //
 // The repetition is the unit of statistics, never the request. For each objective the median over the valid repetitions
-// is compared with the limit. With three or more repetitions the interval between the order statistics that enclose the
+// is compared with the limit. With two or more repetitions the interval between the order statistics that enclose the
 // median with at least 95 % confidence (with fewer than six: the lowest and the highest value, and the lower confidence is
-// stated) must lie wholly inside the limit to pass and wholly outside to fail; anything else is inconclusive.
+// stated) must lie wholly inside the limit to pass and wholly outside to fail; anything else is inconclusive. Nothing is assumed about
+// the distribution: of n values the lowest and the highest enclose the true median with probability 1 - 2^(1-n), so
+//
+//	repetitions   1     2     3     4      5       6        7        8        9
+//	confidence    none  50 %  75 %  87.5%  93.75%  96.875%  98.4375% 99.2188% 96.09% (without the extremes)
+//
+// A single repetition has no interval; its figure is judged alone, and reports say so. A scenario may demand a confidence
+// (validity.min_confidence_pct). A rate counts only with the ack level that its acks carried, and where everything acked was read
+// back; a run without the device's fdatasync figures is inconclusive.
 //
 // States outrank each other in this order:
 //
@@ -14,9 +22,10 @@
 //     so does a server that ends by itself or does not come back;
 //     The objectives for these counts look at the worst repetition, valid or not, instead of the median;
 //  2. validity: a repetition that breaks one of its scenario's validity rules says nothing about the objectives and is set
-//     aside; a scenario with fewer valid repetitions than invalid ones is inconclusive;
+//     aside; a scenario that has not more valid repetitions than invalid ones is inconclusive;
 //  3. objectives: one that fails fails the scenario, else one that is inconclusive makes it so. An objective whose
-//     metric was never measured fails.
+//     metric has no sample in any repetition fails: so does "no failed batch" where no batch was sent, and "no missing record" where
+//     none was acked. One that only some repetitions measured is inconclusive.
 //
 // # Format
 //

@@ -30,6 +30,8 @@ var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
 type pageScenario struct {
 	*Scenario
 	MetricNames []string
+	Confidence  string
+	Rules       []validityRow
 	Latencies   []latencyRow
 	Plots       []plot
 }
@@ -79,7 +81,9 @@ func WriteHTML(w io.Writer, r *Result) error {
 }
 
 func newPageScenario(s *Scenario) (pageScenario, error) {
-	page := pageScenario{Scenario: s, MetricNames: s.metricNames()}
+	page := pageScenario{
+		Scenario: s, MetricNames: s.metricNames(), Confidence: confidenceWords(len(validRepetitions(s.Repetitions))), Rules: s.validityRows(),
+	}
 	merged := make(map[string]*hdrhistogram.Histogram)
 	for _, latency := range latencies {
 		histogram, err := MergeHistograms(s.Repetitions, latency.name)

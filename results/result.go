@@ -56,10 +56,12 @@ type Scenario struct {
 	AckLevel string `json:"ack_level"`
 	Client   string `json:"client"`
 	// OfferedRate is records per second offered by an open loop; 0 for a closed one.
-	OfferedRate float64      `json:"offered_records_per_second"`
-	Objectives  []Objective  `json:"objectives"`
-	Verify      Verify       `json:"verify"`
-	Repetitions []Repetition `json:"repetitions"`
+	OfferedRate float64 `json:"offered_records_per_second"`
+	// MinConfidencePct is the least confidence that an objective's interval must have to be judged.
+	MinConfidencePct float64      `json:"min_confidence_pct,omitempty"`
+	Objectives       []Objective  `json:"objectives"`
+	Verify           Verify       `json:"verify"`
+	Repetitions      []Repetition `json:"repetitions"`
 }
 
 // Objective is a limit, and what was found.
@@ -70,7 +72,7 @@ type Objective struct {
 	Op       string  `json:"op"`
 	Limit    float64 `json:"limit"`
 	// Median, Low and High are over the valid repetitions; absent where nothing was measured. Low and High enclose the median
-	// with the given confidence; absent with fewer than three repetitions. For counts of lost or altered records Median holds
+	// with the given confidence; absent with one repetition. For counts of lost or altered records Median holds
 	// the worst of all repetitions.
 	Median     *float64 `json:"median"`
 	Low        *float64 `json:"low,omitempty"`
@@ -89,6 +91,8 @@ type Repetition struct {
 	Index int `json:"index"`
 	// Invalid lists the validity rules that it broke, in words. Empty: it counts.
 	Invalid []string `json:"invalid,omitempty"`
+	// Validity are the scenario's rules and what was found.
+	Validity []Check `json:"validity,omitempty"`
 	// AckLevel is what the acks of the measured window carried, "mixed (…)" where they were not alike, "none" where nothing was acked.
 	AckLevel string `json:"ack_level,omitempty"`
 	// Failure says what the server did that no server should: it ended by itself, did not start again, did not drain.

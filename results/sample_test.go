@@ -58,7 +58,12 @@ func sampleScenario(t *testing.T, name string, repetitions int, factor float64) 
 				"response_p99_ns":          2_400_000*factor + float64(i),
 				"missing_records":          0,
 			},
-			Verify:     Verify{Checked: true, Acked: 8_800_000},
+			Verify: Verify{Checked: true, Acked: 8_800_000},
+			Validity: []Check{
+				{Rule: "max_steal_pct", Metric: "steal_pct", Measured: true, Value: 0.4, Limit: 5},
+				{Rule: "min_achieved_ratio", Metric: "achieved_ratio", Measured: true, Value: 0.5, Limit: 0.98, Excused: true},
+				{Rule: "max_client_cpu_pct", Metric: "client_cpu_pct", Limit: 60},
+			},
 			Histograms: map[string]Histogram{"server_commit": commit, "client_response": response},
 			Ceilings: []Ceiling{
 				{Kind: NullSink, AckLevel: "buffered", DurationNanos: int64(time.Second), RecordsPerSecond: 2e6, Response: response},

@@ -3,6 +3,7 @@ package results
 import (
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -78,10 +79,30 @@ func WriteTable(w io.Writer, r *Result) error {
 			fmt.Fprintf(w, "%s: %d more reasons are in the report\n", scenario.Name, more)
 		}
 	}
-	fmt.Fprintf(w, "\nverified: %s\n", r.Verify.words())
+	fmt.Fprintln(w)
+	for _, words := range r.confidences() {
+		fmt.Fprintln(w, words)
+	}
+	fmt.Fprintf(w, "verified: %s\n", r.Verify.words())
 	fmt.Fprintf(w, "machine: %s\n", r.Env.words())
 	_, err := fmt.Fprintf(w, "%s: %s\n", r.Verdict.State, r.Verdict.Sentence)
 	return err
+}
+
+// confidences say what the intervals are worth, in one line for each number of valid repetitions.
+func (r *Result) confidences() []string {
+	names := make(map[int][]string)
+	for _, scenario := range r.Scenarios {
+		if scenario.State != Skipped {
+			n := len(validRepetitions(scenario.Repetitions))
+			names[n] = append(names[n], scenario.Name)
+		}
+	}
+	var lines []string
+	for _, n := range slices.Sorted(maps.Keys(names)) {
+		lines = append(lines, strings.Join(names[n], ", ")+": "+confidenceWords(n))
+	}
+	return lines
 }
 
 func (v Verify) words() string {
@@ -142,7 +163,9 @@ func markdownScenario(b *strings.Builder, s *Scenario) {
 		b.WriteString("\n")
 		return
 	}
-	b.WriteString("\n\n| Figure |")
+	fmt.Fprintf(b, "\n\n%s.\n", confidenceWords(len(validRepetitions(s.Repetitions))))
+	markdownValidity(b, s)
+	b.WriteString("\n| Figure |")
 	for _, repetition := range s.Repetitions {
 		fmt.Fprintf(b, " %d%s |", repetition.Index+1, map[bool]string{true: " (not valid)"}[len(repetition.Invalid) > 0])
 	}

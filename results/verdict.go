@@ -38,6 +38,7 @@ func JudgeScenario(s *Scenario) {
 	for i := range s.Objectives {
 		s.Objectives[i].Scenario = s.Name
 		judgeObjective(&s.Objectives[i], valid, s.Repetitions)
+		s.qualify(&s.Objectives[i], len(valid))
 	}
 	s.Verify = Verify{Checked: len(s.Repetitions) > 0}
 	for _, repetition := range s.Repetitions {
@@ -112,7 +113,10 @@ func judgeObjective(o *Objective, valid, all []Repetition) {
 			o.Median = &summarize(values).median
 		}
 	case len(values) == 0:
-		o.State, o.Reason = Fail, "never measured"
+		o.State, o.Reason = Fail, "never measured: no repetition has a sample"
+	case len(values) < len(pool) && !(metric.Worst && !holds(slices.Max(values), o.Op, o.Limit)):
+		o.State, o.Reason = Inconclusive, fmt.Sprintf("only %d of %d repetitions have a sample", len(values), len(pool))
+		o.Median = &summarize(values).median
 	case metric.Worst:
 		worst := slices.Max(values)
 		judgeInterval(o, summary{median: worst, low: worst, high: worst})
@@ -142,10 +146,51 @@ func judgeInterval(o *Objective, found summary) {
 	}
 }
 
+// qualify makes inconclusive what passed or failed without the ground that such a figure needs.
+func (s *Scenario) qualify(o *Objective, validCount int) {
+	metric, _ := LookUp(o.Metric)
+	if metric.Worst || o.State == Inconclusive || o.Median == nil {
+		return
+	}
+	if found := ConfidencePct(validCount); found < s.MinConfidencePct {
+		o.State = Inconclusive
+		o.Reason = fmt.Sprintf("%s; the scenario demands %.1f%%, which takes %d", confidenceWords(validCount), s.MinConfidencePct, repetitionsFor(s.MinConfidencePct))
+	}
+	if metric.Unit != "records/s" {
+		return
+	}
+	for _, repetition := range s.Repetitions {
+		switch {
+		case repetition.AckLevel == "" || repetition.AckLevel == "none":
+			o.State, o.Reason = Inconclusive, "a rate without an ack level says nothing"
+		case !repetition.Verify.Checked:
+			o.State, o.Reason = Inconclusive, "a rate does not count until what was acked has been read back"
+		}
+	}
+}
+
+// sample is a metric of a repetition. Counts of what went wrong have none where nothing was tried: no batch that could fail, no acked
+// record that could be missing.
+func (r *Repetition) sample(metric string) (value float64, ok bool) {
+	value, ok = r.Metrics[metric]
+	if !ok {
+		return 0, false
+	}
+	description, _ := LookUp(metric)
+	switch {
+	case description.Worst && value == 0:
+		return value, r.Verify.Acked > 0
+	case metric == "failed_batches" || metric == "retried_batches":
+		acked, counted := r.Metrics["acked_records"]
+		return value, value > 0 || !counted || acked > 0
+	}
+	return value, true
+}
+
 func valuesOf(repetitions []Repetition, metric string) []float64 {
 	var values []float64
 	for _, repetition := range repetitions {
-		if value, ok := repetition.Metrics[metric]; ok {
+		if value, ok := repetition.sample(metric); ok {
 			values = append(values, value)
 		}
 	}
@@ -198,6 +243,8 @@ func JudgeRun(r *Result, interrupted bool) {
 		r.Verdict = Verdict{Inconclusive, ExitInterrupted, "Interrupted; this is what was measured until then."}
 	case len(states[Fail]) > 0:
 		r.Verdict = Verdict{Fail, ExitFail, "Did not pass: " + list(Fail) + "."}
+	case r.Env.FdatasyncP50Nanos == 0 && counted > 0:
+		r.Verdict = Verdict{Inconclusive, ExitInconclusive, "The device's fdatasync was not measured, so no rate can be read."}
 	case len(states[Inconclusive]) > 0 || counted == 0:
 		r.Verdict = Verdict{Inconclusive, ExitInconclusive, "Nothing failed, but not everything could be judged: " + list(Inconclusive) + "."}
 	default:

@@ -106,6 +106,9 @@ type Objective struct {
 // Validity holds the rules under which a repetition counts. A nil rule is not checked.
 type Validity struct {
 	MaxScheduleLagP99    *time.Duration `yaml:"max_schedule_lag_p99"`
+	MaxThrottledPct      *float64       `yaml:"max_throttled_pct"`
+	MaxThermalEvents     *float64       `yaml:"max_thermal_events"`
+	MinConfidencePct     float64        `yaml:"min_confidence_pct"`
 	MaxStealPct          *float64       `yaml:"max_steal_pct"`
 	MinAchievedRatio     *float64       `yaml:"min_achieved_ratio"`
 	MaxOtherCPUPct       *float64       `yaml:"max_other_cpu_pct"`

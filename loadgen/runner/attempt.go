@@ -34,8 +34,9 @@ type attempt struct {
 	load    *engine.Result
 	// neighbour is nil where the scenario has none.
 	neighbour *engine.Result
-	steal     float64       // in percent, while the load ran
-	busy      time.Duration // CPU time of everything on the machine, while the load ran
+	steal     float64            // in percent, while the load ran
+	throttled machine.Throttling // while the load ran
+	busy      time.Duration      // CPU time of everything on the machine, while the load ran
 	stages    map[string]*hdrhistogram.Histogram
 	recovery  time.Duration // the longest restart
 	// recoveryRSSBytes is the most memory that the server took when it flushed after another start; 0 where there was none.
@@ -161,6 +162,10 @@ func (a *attempt) putLoad(ctx context.Context, config engine.Config, header ledg
 	if err != nil {
 		return err
 	}
+	throttled, err := machine.ReadThrottling()
+	if err != nil {
+		return err
+	}
 
 	loadContext, endLoad := context.WithCancel(ctx)
 	defer endLoad()
@@ -181,10 +186,12 @@ func (a *attempt) putLoad(ctx context.Context, config engine.Config, header ledg
 	}
 	after, timesErr := machine.ReadCPUTimes()
 	a.steal, a.busy = after.StealPctSince(before), after.BusySince(before)
+	throttledAfter, throttledErr := machine.ReadThrottling()
+	a.throttled = throttledAfter.Since(throttled)
 	if errors.Is(err, engine.ErrGaveUp) {
 		a.failure, err = "batches stayed without an answer: "+err.Error(), nil
 	}
-	return errors.Join(err, timesErr)
+	return errors.Join(err, timesErr, throttledErr)
 }
 
 // conduct carries out the scenario's actions in time. It returns what the server did wrong, if anything, and ends with ctx.

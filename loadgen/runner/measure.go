@@ -1,7 +1,6 @@
 package runner
 
 import (
-	"fmt"
 	"runtime"
 	"time"
 
@@ -9,7 +8,6 @@ import (
 
 	"github.com/ingestor-project/ingestor/loadgen/engine"
 	"github.com/ingestor-project/ingestor/results"
-	"github.com/ingestor-project/ingestor/scenarios"
 )
 
 // measure turns what was observed into a repetition.
@@ -45,8 +43,9 @@ func (a *attempt) measure(verification verification) (*results.Repetition, error
 	}
 	results.AddCeilingMetrics(repetition.Metrics, a.ceilings, a.scenario.Load.OfferedRate())
 	results.AddGrowthMetrics(repetition.Metrics, a.sampler.measured(a.scenario.Load.WarmUp()))
-	repetition.Invalid = invalidity(a.scenario.Validity, repetition.Metrics, a.scenario.Load.Window())
-	repetition.Invalid = append(repetition.Invalid, disturbed(a.scenario.Validity, a.ceilings)...)
+	server := newAbsorbed(a.stages["ack"], a.scenario.Load.Window(), measured.Duration, a.scenario.Load.InFlight)
+	repetition.Validity = checkValidity(a.scenario.Validity, repetition.Metrics, server)
+	repetition.Invalid = append(broken(repetition.Validity), disturbed(a.scenario.Validity, a.ceilings)...)
 	return repetition, nil
 }
 
@@ -81,6 +80,8 @@ func (a *attempt) addLoadMetrics(metrics map[string]float64, measured *engine.Ph
 	metrics["retried_batches"] = float64(measured.Resent.Batches)
 	metrics["client_cpu_pct"] = a.machinePct(a.load.ClientCPU)
 	metrics["steal_pct"] = a.steal
+	metrics["throttled_pct"] = a.machinePct(a.throttled.CPU)
+	metrics["thermal_events"] = float64(a.throttled.ThermalEvents)
 }
 
 // errorCounts gives the batches that ended without an ack by reason.
@@ -123,40 +124,4 @@ func (a *attempt) addServerMetrics(metrics map[string]float64) {
 // machinePct is a CPU time in percent of what the machine had while the load ran.
 func (a *attempt) machinePct(cpu time.Duration) float64 {
 	return 100 * cpu.Seconds() / (a.load.Elapsed.Seconds() * float64(runtime.NumCPU()))
-}
-
-// invalidity lists the rules that a repetition breaks, in words. window is how long the server may take for a batch before the
-// load generator's bound on unanswered batches makes it late; 0 for a closed loop.
-func invalidity(rules scenarios.Validity, metrics map[string]float64, window time.Duration) []string {
-	var broken []string
-	note := func(metric, format string, limit float64) {
-		description, _ := results.LookUp(metric)
-		broken = append(broken, fmt.Sprintf(format,
-			results.FormatValue(metrics[metric], description.Unit), results.FormatValue(limit, description.Unit)))
-	}
-	if limit := rules.MaxStealPct; limit != nil && metrics["steal_pct"] > *limit {
-		note("steal_pct", "the host took away %s of the CPU, more than %s", *limit)
-	}
-	if limit := rules.MaxOtherCPUPct; limit != nil && metrics["other_cpu_pct"] > *limit {
-		note("other_cpu_pct", "other processes used %s of the machine, more than %s", *limit)
-	}
-	if limit := rules.MaxClientCPUPct; limit != nil && metrics["client_cpu_pct"] > *limit {
-		note("client_cpu_pct", "the load generator used %s of the machine, more than %s", *limit)
-	}
-	if limit := rules.MaxOfferedRatio; limit != nil && metrics["null_sink_offered_ratio"] > *limit {
-		note("null_sink_offered_ratio", "the offered load is %s of what this machine carries without a log, more than %s", *limit)
-	}
-	if metrics["server_cpu_pct"] >= rules.ServerHeadroomCPUPct || metrics["ack_max_ns"] > float64(window) {
-		// The server was busy, or kept the load generator waiting: what is late or missing may be its doing, and the
-		// objectives judge that.
-		return broken
-	}
-	if limit := rules.MaxScheduleLagP99; limit != nil && metrics["schedule_lag_p99_ns"] > float64(*limit) {
-		note("schedule_lag_p99_ns", "the load generator was late by %s at the 99th percentile, more than %s, through no fault of the server", float64(*limit))
-	}
-	ratio, openLoop := metrics["achieved_ratio"]
-	if limit := rules.MinAchievedRatio; limit != nil && openLoop && ratio < *limit {
-		note("achieved_ratio", "only %s of the offered load was acked, less than %s, through no fault of the server", *limit)
-	}
-	return broken
 }

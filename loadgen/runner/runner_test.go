@@ -25,26 +25,36 @@ func TestInvalidity(t *testing.T) {
 		MaxClientCPUPct: pointer(60.0), ServerHeadroomCPUPct: 50,
 	}
 	good := map[string]float64{
-		"schedule_lag_p99_ns": 4e6, "steal_pct": 1, "achieved_ratio": 0.99, "client_cpu_pct": 30, "server_cpu_pct": 20, "ack_max_ns": 3e6,
+		"schedule_lag_p99_ns": 4e6, "steal_pct": 1, "achieved_ratio": 0.99, "client_cpu_pct": 30, "server_cpu_pct": 20, "ack_p99_ns": 3e6,
+		"throttled_pct": 0, "thermal_events": 0,
 	}
-	rules.MaxOfferedRatio = pointer(0.5)
-	const window = 10 * time.Millisecond
+	rules.MaxOfferedRatio, rules.MaxThrottledPct, rules.MaxThermalEvents = pointer(0.5), pointer(1.0), pointer(0.0)
+	server := absorbed{window: 10 * time.Millisecond, measured: 8 * time.Second}
 	tests := []struct {
-		name   string
-		change map[string]float64
-		want   []string
+		name    string
+		change  map[string]float64
+		stalled time.Duration
+		want    []string
 	}{
-		{"good", nil, nil},
-		{"steal", map[string]float64{"steal_pct": 9}, []string{"the host took away 9.0% of the CPU, more than 5.0%"}},
-		{"others", map[string]float64{"other_cpu_pct": 40}, []string{"other processes used 40.0% of the machine, more than 10.0%"}},
-		{"client", map[string]float64{"client_cpu_pct": 80}, []string{"the load generator used 80.0% of the machine, more than 60.0%"}},
-		{"offered", map[string]float64{"null_sink_offered_ratio": 0.8},
+		{"good", nil, 0, nil},
+		{"throttled", map[string]float64{"throttled_pct": 3}, 0, []string{"limits of the control group withheld 3.0% of the CPU, more than 1.0%"}},
+		{"hot", map[string]float64{"thermal_events": 2}, 0, []string{"cores slowed down because of heat: 2 events, more than 0 events"}},
+		{"steal", map[string]float64{"steal_pct": 9}, 0, []string{"the host took away 9.0% of the CPU, more than 5.0%"}},
+		{"others", map[string]float64{"other_cpu_pct": 40}, 0, []string{"other processes used 40.0% of the machine, more than 10.0%"}},
+		{"client", map[string]float64{"client_cpu_pct": 80}, 0, []string{"the load generator used 80.0% of the machine, more than 60.0%"}},
+		{"offered", map[string]float64{"null_sink_offered_ratio": 0.8}, 0,
 			[]string{"the offered load is 0.800 of what this machine carries without a log, more than 0.500"}},
-		{"lag", map[string]float64{"schedule_lag_p99_ns": 9e6}, []string{"the load generator was late by 9 ms at the 99th percentile, more than 5 ms, through no fault of the server"}},
-		{"lag of a busy server", map[string]float64{"schedule_lag_p99_ns": 9e6, "server_cpu_pct": 60}, nil},
-		{"achieved", map[string]float64{"achieved_ratio": 0.5}, []string{"only 0.500 of the offered load was acked, less than 0.980, through no fault of the server"}},
-		{"lag of a slow server", map[string]float64{"schedule_lag_p99_ns": 9e6, "ack_max_ns": 11e6}, nil},
-		{"achieved by a busy server", map[string]float64{"achieved_ratio": 0.5, "server_cpu_pct": 60}, nil},
+		{"lag", map[string]float64{"schedule_lag_p99_ns": 9e6}, 0, []string{"the load generator was late by 9 ms at the 99th percentile, more than 5 ms, through no fault of the server"}},
+		{"lag of a busy server", map[string]float64{"schedule_lag_p99_ns": 9e6, "server_cpu_pct": 60}, 0, nil},
+		{"achieved", map[string]float64{"achieved_ratio": 0.5}, 0, []string{"only 0.500 of the offered load was acked, less than 0.980, through no fault of the server"}},
+		{"lag of a slow server", map[string]float64{"schedule_lag_p99_ns": 9e6, "ack_p99_ns": 11e6}, 0, nil},
+		{"lag that a stall of the server explains", map[string]float64{"schedule_lag_p99_ns": 900e6}, time.Second, nil},
+		{"lag that it does not explain", map[string]float64{"schedule_lag_p99_ns": 2e9}, time.Second,
+			[]string{"the load generator was late by 2.00 s at the 99th percentile, more than 5 ms, through no fault of the server"}},
+		{"loss that a stall explains", map[string]float64{"achieved_ratio": 0.9}, time.Second, nil},
+		{"loss that it does not explain", map[string]float64{"achieved_ratio": 0.8}, time.Second,
+			[]string{"only 0.800 of the offered load was acked, less than 0.980, through no fault of the server"}},
+		{"achieved by a busy server", map[string]float64{"achieved_ratio": 0.5, "server_cpu_pct": 60}, 0, nil},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -54,12 +64,24 @@ func TestInvalidity(t *testing.T) {
 					metrics[name] = value
 				}
 			}
-			require.Equal(t, test.want, invalidity(rules, metrics, window))
-			require.Empty(t, invalidity(scenarios.Validity{}, metrics, window), "no rules, no objection")
+			server.stalled = test.stalled
+			require.Equal(t, test.want, broken(checkValidity(rules, metrics, server)))
+			require.Len(t, checkValidity(rules, metrics, server), 8, "every rule is on record, broken or not")
+			require.Empty(t, checkValidity(scenarios.Validity{}, metrics, server), "no rules, no objection")
 		})
 	}
 	delete(good, "achieved_ratio")
-	require.Empty(t, invalidity(rules, good, window), "a closed loop has no ratio")
+	require.Empty(t, broken(checkValidity(rules, good, server)), "a closed loop has no ratio")
+}
+
+// TestStallTimeCountsAStallOnce: eight batches in flight wait for the same second.
+func TestStallTimeCountsAStallOnce(t *testing.T) {
+	acks := hdrhistogram.New(1, int64(time.Minute), 3)
+	require.NoError(t, acks.RecordValues(int64(time.Millisecond), 10_000))
+	require.NoError(t, acks.RecordValues(int64(time.Second), 8))
+	found := newAbsorbed(acks, 5*time.Millisecond, 8*time.Second, 8)
+	require.InDelta(t, float64(time.Second), float64(found.stalled), float64(time.Millisecond), "three digits")
+	require.Zero(t, newAbsorbed(nil, time.Second, time.Second, 4).stalled)
 }
 
 func TestWithDSNKeepsTheScenariosConfig(t *testing.T) {

@@ -27,6 +27,10 @@ project's performance targets against the ceilings of the machine, "sustained" t
 Writes into the folder of the run: result.json (schema: results/schema.json), report.md and report.html. A folder that
 already holds a result is refused.
 
+The repetition is the unit of statistics. An objective passes where the interval of its figure lies wholly inside the limit, fails where
+it lies wholly outside, and is inconclusive otherwise. How sure the interval is depends on the number of valid repetitions alone:
+50 % with 2, 75 % with 3, 87.5 % with 4, 93.75 % with 5, 96.9 % with 6. One repetition has no interval; its figure is judged alone.
+
 The data directories lie in a work folder inside the folder of the run while it lasts. The work folder's disk is the one that is
 measured, so one in memory (tmpfs) is refused.`
 
