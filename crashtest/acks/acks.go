@@ -7,21 +7,10 @@ import (
 	"github.com/ingestor-project/ingestor/loadgen/ledger"
 )
 
-// Count counts the acked batches in the ledger at path, which writer is still writing. It reads the whole file.
+// Count counts the acked batches in the ledger at path, which writer is still writing.
 func Count(path string, writer *ledger.Writer) (batches uint64, err error) {
 	if err := writer.Flush(); err != nil {
-		return 0, fmt.Errorf("count acks: %w", err)
+		return 0, fmt.Errorf("count acks in %s: %w", path, err)
 	}
-	l, err := ledger.Open(path)
-	if err != nil {
-		return 0, fmt.Errorf("count acks: %w", err)
-	}
-	for _, producer := range l.Producers {
-		for _, batch := range producer.Batches {
-			if batch.State == ledger.Stored {
-				batches++
-			}
-		}
-	}
-	return batches, nil
+	return writer.AckedBatches(), nil
 }

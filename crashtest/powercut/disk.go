@@ -2,17 +2,16 @@ package powercut
 
 import (
 	"fmt"
-	"maps"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"syscall"
+	"time"
 )
 
 // SectorBytes is the unit that a device writes whole or not at all.
 const SectorBytes = 512
 
-// Op is a kind of operation, for choosing where the power goes.
+// Op is a kind of operation, for choosing where the power goes or what fails.
 type Op int
 
 // The kinds of operations that change what is on the disk.
@@ -23,7 +22,7 @@ const (
 	Create
 	Rename
 	Remove
-	Resize
+	Resize // a change of size, or a reservation of space
 	opCount
 )
 
@@ -42,6 +41,8 @@ type Disk struct {
 	frozen chan struct{}
 	lost   chan struct{} // closed when the power goes
 	cut    *CutPoint
+	faults []*Injection
+	space  space
 
 	stats Stats
 }
@@ -64,13 +65,30 @@ type Stats struct {
 	SectorsDamaged int // zeros or garbage
 	NamesLost      int // pending changes of directories that did not happen
 	NamesKept      int
+	Faults         int // operations that an injected fault has hit
+	NoSpace        int // operations refused or cut short because the disk was full
 }
 
-type node interface{ settle(d *Disk, rng *rand.Rand) }
+// Add adds up the counts of several disks.
+func (s *Stats) Add(o Stats) {
+	s.Cuts += o.Cuts
+	s.SectorsLost += o.SectorsLost
+	s.SectorsKept += o.SectorsKept
+	s.SectorsDamaged += o.SectorsDamaged
+	s.NamesLost += o.NamesLost
+	s.NamesKept += o.NamesKept
+	s.Faults += o.Faults
+	s.NoSpace += o.NoSpace
+}
+
+func (s Stats) String() string {
+	return fmt.Sprintf("%d cuts: sectors %d lost, %d kept, %d damaged; names %d lost, %d kept; %d operations failed by order, %d for want of space",
+		s.Cuts, s.SectorsLost, s.SectorsKept, s.SectorsDamaged, s.NamesLost, s.NamesKept, s.Faults, s.NoSpace)
+}
 
 // NewDisk returns an empty disk with the power on.
 func NewDisk() *Disk {
-	return &Disk{root: newDirectory(), lost: make(chan struct{})}
+	return &Disk{root: newDirectory(""), lost: make(chan struct{})}
 }
 
 // CutAt arms a cut. Lost is closed when it happens.
@@ -110,23 +128,62 @@ func (d *Disk) freezeLocked() {
 	}
 }
 
-// do runs one operation under the lock, unless the power goes at it. mutate says whether the operation counts.
-func (d *Disk) do(op Op, fn func() syscall.Errno) syscall.Errno {
+// operation is one change that the process asks for. Its functions are called with the lock held.
+type operation struct {
+	op   Op
+	path string
+	// file, where set, is what is changed; its path counts then.
+	file *file
+	// begin, where set, is called when the operation begins, which a slow disk separates from apply.
+	begin func()
+	// apply makes the change. fault is what it must suffer; nil: nothing.
+	apply func(fault *Fault) syscall.Errno
+}
+
+// do runs one operation, unless the power goes at it.
+func (d *Disk) do(o operation) syscall.Errno {
 	d.mu.Lock()
-	if d.frozen == nil {
-		d.counts[op]++
-		d.total++
-		hit := d.cut != nil && (d.cut.AnyOp && d.total == d.cut.N || !d.cut.AnyOp && d.cut.Op == op && d.counts[op] == d.cut.N)
-		if !hit {
-			defer d.mu.Unlock()
-			return fn()
-		}
+	if d.frozen != nil {
+		return d.darkLocked()
+	}
+	d.counts[o.op]++
+	d.total++
+	if o.begin != nil {
+		o.begin()
+	}
+	if d.cut != nil && (d.cut.AnyOp && d.total == d.cut.N || !d.cut.AnyOp && d.cut.Op == o.op && d.counts[o.op] == d.cut.N) {
 		if d.cut.After {
-			_ = fn() // nobody is left to be told
+			_ = o.apply(nil) // nobody is left to be told
 		}
 		d.freezeLocked()
+		return d.darkLocked()
 	}
-	return d.darkLocked()
+	if o.file != nil {
+		o.path = o.file.path
+	}
+	fault := d.hitLocked(o.op, o.path)
+	if fault != nil && fault.Delay > 0 && !d.waitLocked(fault.Delay) {
+		return d.darkLocked()
+	}
+	defer d.mu.Unlock()
+	if fault != nil && fault.silent() {
+		fault = nil
+	}
+	return o.apply(fault)
+}
+
+// waitLocked gives the lock away for a time. It reports false when the power has gone meanwhile.
+func (d *Disk) waitLocked(delay time.Duration) bool {
+	lost := d.lost
+	d.mu.Unlock()
+	timer := time.NewTimer(delay)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-lost:
+	}
+	d.mu.Lock()
+	return d.frozen == nil
 }
 
 // look runs an operation that changes nothing.
@@ -173,186 +230,21 @@ func (d *Disk) Resume() {
 	d.frozen, d.lost = nil, make(chan struct{})
 }
 
-// Cut decides what the cut has left, and turns the power on. REQUIRES: the process is dead and the disk unmounted.
-func (d *Disk) Cut(seed uint64) {
+// Cut decides what the cut has left, by seed, and turns the power on. Armed faults are gone. REQUIRES: the process is dead and the
+// disk unmounted.
+func (d *Disk) Cut(seed uint64) { d.settle(rand.New(rand.NewPCG(seed, 0))) }
+
+// CutLosingAll is Cut where nothing is left but what was synced.
+func (d *Disk) CutLosingAll() { d.settle(nil) }
+
+func (d *Disk) settle(rng *rand.Rand) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.frozen == nil {
 		panic("powercut: Cut without a loss of power")
 	}
-	rng := rand.New(rand.NewPCG(seed, 0))
-	d.root.settle(d, rng)
+	d.root.settle(&d.stats, rng)
+	d.space.usedBytes = d.root.allocatedBytes()
 	d.stats.Cuts++
-	d.frozen, d.lost = nil, make(chan struct{})
-}
-
-// file is a regular file.
-type file struct {
-	data    []byte // what readers see
-	durable []byte
-	pending []write // since the last sync, in order
-}
-
-// write is a pending write, or a change of size where bytes is nil.
-type write struct {
-	offset int64 // or the new size
-	bytes  []byte
-}
-
-func (f *file) write(offset int64, b []byte) {
-	copyOf := slices.Clone(b)
-	f.pending = append(f.pending, write{offset, copyOf})
-	f.data = place(f.data, offset, copyOf)
-}
-
-func (f *file) resize(size int64) {
-	f.pending = append(f.pending, write{offset: size})
-	f.data = resized(f.data, size)
-}
-
-func (f *file) sync() {
-	for _, w := range f.pending {
-		if w.bytes == nil {
-			f.durable = resized(f.durable, w.offset)
-		} else {
-			f.durable = place(f.durable, w.offset, w.bytes)
-		}
-	}
-	f.pending = nil
-}
-
-func (f *file) settle(d *Disk, rng *rand.Rand) {
-	for _, w := range f.pending {
-		if w.bytes != nil {
-			f.settleWrite(d, rng, w)
-		} else if rng.IntN(2) == 0 {
-			f.durable = resized(f.durable, w.offset)
-		}
-	}
-	f.pending = nil
-	f.data = slices.Clone(f.durable)
-}
-
-// settleWrite picks a fate for the whole write first, so that whole and absent writes are frequent, then one for each sector of the
-// others, which are torn. Fates follow the device's sectors, not the write's start.
-func (f *file) settleWrite(d *Disk, rng *rand.Rand, w write) {
-	fate := rng.IntN(4)
-	for start := w.offset; start < w.offset+int64(len(w.bytes)); {
-		end := min((start/SectorBytes+1)*SectorBytes, w.offset+int64(len(w.bytes)))
-		part := w.bytes[start-w.offset : end-w.offset]
-		roll := rng.IntN(100)
-		switch {
-		case fate == 0 || fate >= 2 && roll < 48:
-			d.stats.SectorsLost++
-		case fate == 1 || roll < 96:
-			f.durable = place(f.durable, start, part)
-			d.stats.SectorsKept++
-		default:
-			f.durable = place(f.durable, start, damaged(rng, len(part)))
-			d.stats.SectorsDamaged++
-		}
-		start = end
-	}
-}
-
-func damaged(rng *rand.Rand, n int) []byte {
-	b := make([]byte, n)
-	if rng.IntN(2) == 0 {
-		for i := range b {
-			b[i] = byte(rng.Uint32())
-		}
-	}
-	return b
-}
-
-// place writes b into data at offset; a gap before it reads as zeros.
-func place(data []byte, offset int64, b []byte) []byte {
-	if end := offset + int64(len(b)); end > int64(len(data)) {
-		data = resized(data, end)
-	}
-	copy(data[offset:], b)
-	return data
-}
-
-func resized(data []byte, size int64) []byte {
-	if size <= int64(len(data)) {
-		return data[:size]
-	}
-	n := len(data)
-	data = slices.Grow(data, int(size)-n)[:size]
-	clear(data[n:])
-	return data
-}
-
-// directory maps names to nodes.
-type directory struct {
-	names   map[string]node // what lookups see
-	durable map[string]node
-	pending []change // since the last sync, in order
-}
-
-// change sets or removes names, all of them or none.
-type change map[string]node
-
-func newDirectory() *directory {
-	return &directory{names: map[string]node{}, durable: map[string]node{}}
-}
-
-func (c change) apply(names map[string]node) {
-	for name, n := range c {
-		if n == nil {
-			delete(names, name)
-		} else {
-			names[name] = n
-		}
-	}
-}
-
-func (dir *directory) change(c change) {
-	dir.pending = append(dir.pending, c)
-	c.apply(dir.names)
-}
-
-func (dir *directory) sync() {
-	for _, c := range dir.pending {
-		c.apply(dir.durable)
-	}
-	dir.pending = nil
-}
-
-func (dir *directory) settle(d *Disk, rng *rand.Rand) {
-	for _, c := range dir.pending {
-		if rng.IntN(2) == 0 {
-			c.apply(dir.durable)
-			d.stats.NamesKept++
-		} else {
-			d.stats.NamesLost++
-		}
-	}
-	dir.pending = nil
-	dir.names = maps.Clone(dir.durable)
-	// Sorted, so that one seed makes one state.
-	for _, name := range slices.Sorted(maps.Keys(dir.names)) {
-		dir.names[name].settle(d, rng)
-	}
-}
-
-// rename moves a name. Inside one directory it is atomic; across two, each directory's half is a change of its own.
-func rename(from *directory, oldName string, to *directory, newName string) syscall.Errno {
-	n, ok := from.names[oldName]
-	if !ok {
-		return syscall.ENOENT
-	}
-	if from == to {
-		from.change(change{oldName: nil, newName: n})
-		return 0
-	}
-	to.change(change{newName: n})
-	from.change(change{oldName: nil})
-	return 0
-}
-
-func (s Stats) String() string {
-	return fmt.Sprintf("%d cuts: sectors %d lost, %d kept, %d damaged; names %d lost, %d kept",
-		s.Cuts, s.SectorsLost, s.SectorsKept, s.SectorsDamaged, s.NamesLost, s.NamesKept)
+	d.frozen, d.lost, d.faults = nil, make(chan struct{}), nil
 }

@@ -153,45 +153,63 @@ type fileHandle struct{}
 
 func (d *dirNode) Create(ctx context.Context, name string, _, _ uint32, out *fuse.EntryOut) (
 	inode *fusefs.Inode, handle fusefs.FileHandle, flags uint32, errno syscall.Errno) {
-	errno = d.disk.do(Create, func() syscall.Errno {
-		if _, ok := d.dir.names[name]; ok {
-			return syscall.EEXIST
-		}
-		n := &file{}
-		d.dir.change(change{name: n})
+	errno = d.add(name, func(path string) node {
+		n := &file{path: path}
 		inode = d.child(ctx, name, n, out)
-		return 0
+		return n
 	})
 	return inode, fileHandle{}, fuse.FOPEN_DIRECT_IO, errno
 }
 
 func (d *dirNode) Mkdir(ctx context.Context, name string, _ uint32, out *fuse.EntryOut) (inode *fusefs.Inode, errno syscall.Errno) {
-	errno = d.disk.do(Create, func() syscall.Errno {
-		if _, ok := d.dir.names[name]; ok {
-			return syscall.EEXIST
-		}
-		n := newDirectory()
-		d.dir.change(change{name: n})
+	errno = d.add(name, func(path string) node {
+		n := newDirectory(path)
 		inode = d.child(ctx, name, n, out)
-		return 0
+		return n
 	})
 	return inode, errno
 }
 
+// add gives a name to what create makes. A full disk has no room for it.
+func (d *dirNode) add(name string, create func(path string) node) syscall.Errno {
+	path := d.dir.at(name)
+	return d.disk.do(operation{op: Create, path: path, apply: func(fault *Fault) syscall.Errno {
+		if fault != nil {
+			return fault.Errno
+		}
+		if _, ok := d.dir.names[name]; ok {
+			return syscall.EEXIST
+		}
+		if !d.disk.space.hasRoomFor(1) {
+			d.disk.stats.NoSpace++
+			return syscall.ENOSPC
+		}
+		d.dir.change(change{name: create(path)})
+		return 0
+	}})
+}
+
 func (d *dirNode) Unlink(_ context.Context, name string) syscall.Errno {
-	return d.disk.do(Remove, func() syscall.Errno {
-		if _, ok := d.dir.names[name]; !ok {
+	return d.disk.do(operation{op: Remove, path: d.dir.at(name), apply: func(fault *Fault) syscall.Errno {
+		n, ok := d.dir.names[name].(*file)
+		switch {
+		case fault != nil:
+			return fault.Errno
+		case !ok:
 			return syscall.ENOENT
 		}
+		d.disk.freeAbove(n, 0)
 		d.dir.change(change{name: nil})
 		return 0
-	})
+	}})
 }
 
 func (d *dirNode) Rmdir(_ context.Context, name string) syscall.Errno {
-	return d.disk.do(Remove, func() syscall.Errno {
+	return d.disk.do(operation{op: Remove, path: d.dir.at(name), apply: func(fault *Fault) syscall.Errno {
 		n, ok := d.dir.names[name].(*directory)
 		switch {
+		case fault != nil:
+			return fault.Errno
 		case !ok:
 			return syscall.ENOENT
 		case len(n.names) > 0:
@@ -199,7 +217,7 @@ func (d *dirNode) Rmdir(_ context.Context, name string) syscall.Errno {
 		}
 		d.dir.change(change{name: nil})
 		return 0
-	})
+	}})
 }
 
 func (d *dirNode) Rename(_ context.Context, name string, newParent fusefs.InodeEmbedder, newName string, flags uint32) syscall.Errno {
@@ -207,13 +225,34 @@ func (d *dirNode) Rename(_ context.Context, name string, newParent fusefs.InodeE
 	if !ok || flags != 0 {
 		return syscall.EINVAL
 	}
-	return d.disk.do(Rename, func() syscall.Errno { return rename(d.dir, name, to.dir, newName) })
+	return d.disk.do(operation{op: Rename, path: to.dir.at(newName), apply: func(fault *Fault) syscall.Errno {
+		if fault != nil {
+			return fault.Errno
+		}
+		replaced, ok := to.dir.names[newName].(*file)
+		errno := rename(d.dir, name, to.dir, newName)
+		if ok && errno == 0 {
+			d.disk.freeAbove(replaced, 0)
+		}
+		return errno
+	}})
 }
 
 func (d *dirNode) Fsync(context.Context, fusefs.FileHandle, uint32) syscall.Errno {
-	return d.disk.do(SyncDir, func() syscall.Errno {
-		d.dir.sync()
-		return 0
+	covered := 0
+	return d.disk.do(operation{
+		op: SyncDir, path: d.dir.path,
+		begin: func() { covered = d.dir.changed() },
+		apply: func(fault *Fault) syscall.Errno {
+			switch {
+			case fault == nil:
+				d.dir.sync(covered)
+				return 0
+			case fault.loses():
+				d.dir.forget(covered, &d.disk.stats, fault.rng())
+			}
+			return fault.Errno
+		},
 	})
 }
 
@@ -230,9 +269,18 @@ func (d *dirNode) Setattr(ctx context.Context, handle fusefs.FileHandle, _ *fuse
 }
 
 func (d *dirNode) Statfs(_ context.Context, out *fuse.StatfsOut) syscall.Errno {
-	out.Bsize, out.Frsize, out.NameLen = 4096, 4096, 255
-	out.Blocks, out.Bfree, out.Bavail = 1<<24, 1<<23, 1<<23
-	return 0
+	return d.disk.look(func() syscall.Errno {
+		const plentyBytes = 1 << 36
+		quota, used := d.disk.space.quotaBytes, d.disk.space.usedBytes
+		if quota == 0 {
+			quota = used + plentyBytes
+		}
+		out.Bsize, out.Frsize, out.NameLen = blockBytes, blockBytes, 255
+		out.Blocks = uint64(quota / blockBytes)
+		out.Bfree = uint64(max(0, quota-used) / blockBytes)
+		out.Bavail = out.Bfree
+		return 0
+	})
 }
 
 func (f *fileNode) Open(context.Context, uint32) (fusefs.FileHandle, uint32, syscall.Errno) {
@@ -251,18 +299,44 @@ func (f *fileNode) Read(_ context.Context, _ fusefs.FileHandle, dest []byte, off
 	return result, errno
 }
 
-func (f *fileNode) Write(_ context.Context, _ fusefs.FileHandle, data []byte, offset int64) (uint32, syscall.Errno) {
-	errno := f.disk.do(Write, func() syscall.Errno {
-		f.file.write(offset, data)
+// Write takes a part of the bytes, and says how many, where the disk gets full.
+func (f *fileNode) Write(_ context.Context, _ fusefs.FileHandle, data []byte, offset int64) (written uint32, errno syscall.Errno) {
+	errno = f.disk.do(operation{op: Write, file: f.file, apply: func(fault *Fault) syscall.Errno {
+		if fault != nil {
+			data = data[:fault.taken(len(data))]
+		}
+		if end := f.disk.takeSpace(f.file, offset, offset+int64(len(data))); end < offset+int64(len(data)) {
+			if data = data[:end-offset]; len(data) == 0 {
+				return syscall.ENOSPC
+			}
+		}
+		if len(data) > 0 {
+			f.file.write(offset, data)
+		}
+		written = uint32(len(data))
+		if fault != nil {
+			return fault.Errno
+		}
 		return 0
-	})
-	return uint32(len(data)), errno
+	}})
+	return written, errno
 }
 
 func (f *fileNode) Fsync(context.Context, fusefs.FileHandle, uint32) syscall.Errno {
-	return f.disk.do(Sync, func() syscall.Errno {
-		f.file.sync()
-		return 0
+	covered := 0
+	return f.disk.do(operation{
+		op: Sync, file: f.file,
+		begin: func() { covered = f.file.written() },
+		apply: func(fault *Fault) syscall.Errno {
+			switch {
+			case fault == nil:
+				f.file.sync(covered)
+				return 0
+			case fault.loses():
+				f.file.forget(covered, &f.disk.stats, fault.rng())
+			}
+			return fault.Errno
+		},
 	})
 }
 
@@ -278,10 +352,14 @@ func (f *fileNode) Getattr(_ context.Context, _ fusefs.FileHandle, out *fuse.Att
 
 func (f *fileNode) Setattr(ctx context.Context, handle fusefs.FileHandle, in *fuse.SetAttrIn, out *fuse.AttrOut) syscall.Errno {
 	if size, ok := in.GetSize(); ok {
-		errno := f.disk.do(Resize, func() syscall.Errno {
+		errno := f.disk.do(operation{op: Resize, file: f.file, apply: func(fault *Fault) syscall.Errno {
+			if fault != nil {
+				return fault.Errno
+			}
+			f.disk.freeAbove(f.file, int64(size))
 			f.file.resize(int64(size))
 			return 0
-		})
+		}})
 		if errno != 0 {
 			return errno
 		}
@@ -289,17 +367,25 @@ func (f *fileNode) Setattr(ctx context.Context, handle fusefs.FileHandle, in *fu
 	return f.Getattr(ctx, handle, out)
 }
 
-// Allocate extends the file with zeros, as fallocate without flags does.
+// Allocate reserves space, and extends the file with zeros unless it is to keep its size.
 func (f *fileNode) Allocate(_ context.Context, _ fusefs.FileHandle, offset, size uint64, mode uint32) syscall.Errno {
-	if mode != 0 {
+	const keepSize = 1 // FALLOC_FL_KEEP_SIZE
+	if mode&^keepSize != 0 {
 		return syscall.EOPNOTSUPP
 	}
-	return f.disk.do(Resize, func() syscall.Errno {
-		if end := int64(offset + size); end > int64(len(f.file.data)) {
+	return f.disk.do(operation{op: Resize, file: f.file, apply: func(fault *Fault) syscall.Errno {
+		if fault != nil {
+			return fault.Errno
+		}
+		end := int64(offset + size)
+		if errno := f.disk.reserve(f.file, int64(offset), end); errno != 0 {
+			return errno
+		}
+		if mode&keepSize == 0 && end > int64(len(f.file.data)) {
 			f.file.resize(end)
 		}
 		return 0
-	})
+	}})
 }
 
 // IsMounted tells whether dir is a mount of this package, for tests that must be sure of what they run on.

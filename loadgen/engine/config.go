@@ -256,6 +256,7 @@ func (c Config) LedgerHeader() ledger.Header {
 		Kind:      ledger.Records,
 		Spec:      c.Spec,
 		Endpoints: c.Endpoints,
+		AckLevel:  byte(c.AckLevel),
 	}
 	for _, t := range c.Tenants {
 		h.Tenants = append(h.Tenants, t.ID)

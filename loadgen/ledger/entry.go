@@ -24,6 +24,7 @@ const (
 	kindSent kind = iota + 1
 	kindAcked
 	kindRefused
+	kindCrashed
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -45,6 +46,8 @@ type Header struct {
 	Replay *Replay `json:"replay,omitempty"`
 	// Service is the service name of a metrics run; it is unique to the run.
 	Service string `json:"service,omitempty"`
+	// AckLevel is what is asked for, as in storage.AckLevel; 0: the server's default.
+	AckLevel byte `json:"ack_level,omitempty"`
 }
 
 // Replay names a recorded file and how its rows become records.

@@ -60,6 +60,8 @@ func (p *Producer) Batch(sequence uint64) *Batch {
 type Ledger struct {
 	Header    Header
 	Producers map[uint16]*Producer
+	// Crashed tells whether the server has been ended by force while the ledger was written.
+	Crashed bool
 	// TornBytes is the length of the incomplete entry at the end.
 	TornBytes int
 }
@@ -151,6 +153,10 @@ const maxSequenceGap = 1 << 20
 
 // apply adds one entry and returns what is wrong with it, or "".
 func (l *Ledger) apply(e *entry) string {
+	if e.kind == kindCrashed {
+		l.Crashed = true
+		return ""
+	}
 	p := l.Producers[e.producer]
 	if e.kind == kindSent {
 		if p == nil {

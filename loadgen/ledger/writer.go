@@ -18,6 +18,7 @@ type Writer struct {
 	file    *os.File
 	buffer  *bufio.Writer
 	scratch [entryBytes]byte
+	acked   uint64 // batches
 	err     error
 }
 
@@ -68,9 +69,22 @@ func (w *Writer) Refused(r Refused) error {
 	return w.write(&entry{kind: kindRefused, code: r.Code, producer: r.Producer, epoch: r.Epoch, sequence: r.Sequence})
 }
 
+// Crashed notes that the server's process was ended by force.
+func (w *Writer) Crashed() error { return w.write(&entry{kind: kindCrashed}) }
+
+// AckedBatches is the number of positive answers noted so far.
+func (w *Writer) AckedBatches() uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.acked
+}
+
 func (w *Writer) write(e *entry) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if e.kind == kindAcked {
+		w.acked++
+	}
 	if w.err == nil {
 		if _, err := w.buffer.Write(e.append(w.scratch[:0])); err != nil {
 			w.err = fmt.Errorf("ledger: %w", err)

@@ -9,6 +9,7 @@ import (
 	"github.com/ingestor-project/ingestor/loadgen/ledger"
 	"github.com/ingestor-project/ingestor/loadgen/record"
 	"github.com/ingestor-project/ingestor/loadgen/replay"
+	storagepb "github.com/ingestor-project/ingestor/proto/storage"
 )
 
 // expectation is what the ledgers say must, may and must not be stored, and what has been seen of it. Rows may be looked up and
@@ -21,8 +22,24 @@ type expectation struct {
 
 // run is one ledger.
 type run struct {
-	header ledger.Header
-	source record.Source
+	header  ledger.Header
+	source  record.Source
+	crashed bool
+}
+
+const (
+	buffered    = byte(storagepb.AckLevel_ACK_LEVEL_BUFFERED)
+	unspecified = byte(storagepb.AckLevel_ACK_LEVEL_UNSPECIFIED)
+)
+
+// mayLose tells whether a crash was free to lose a batch that was acked at this level.
+func (r *run) mayLose(level byte) bool { return r.crashed && level == buffered }
+
+// mayHaveHoles tells whether a batch may be gone although a later one of its producer is stored: a crash may lose what is only
+// buffered, and what is not acked is not sent again as a metric.
+func (r *run) mayHaveHoles() bool {
+	level := r.header.AckLevel
+	return r.header.Kind == ledger.Metrics && level == unspecified || r.mayLose(level)
 }
 
 // producer is one producer of one run.
@@ -46,7 +63,7 @@ func expect(kind string, paths []string) (*expectation, error) {
 		if l.Header.Kind != kind {
 			return nil, fmt.Errorf("verify: %s is a ledger of %s, not of %s", path, l.Header.Kind, kind)
 		}
-		r := &run{header: l.Header, source: l.Header.Spec}
+		r := &run{header: l.Header, source: l.Header.Spec, crashed: l.Crashed}
 		if reference := l.Header.Replay; reference != nil {
 			if r.source, err = replay.Reopen(*reference); err != nil {
 				return nil, err
@@ -134,16 +151,23 @@ type extent struct {
 	of             sent
 }
 
-// conclude compares what has been seen with what must be, and completes the report. partialUnknown says that batches without an
-// answer may be stored in part.
-func (e *expectation) conclude(r *Report, examples *examples, partialUnknown bool) {
+// conclude compares what has been seen with what must be, and completes the report.
+func (e *expectation) conclude(r *Report, examples *examples) {
 	var extents []extent
 	for _, list := range e.producers {
 		for _, p := range list {
 			end := uint64(0) // of the last stored batch, as an LSN
+			var absent []sent
 			for i := range p.Batches {
 				s := sent{p, &p.Batches[i], p.First + uint64(i)}
-				stored := e.concludeBatch(r, examples, &s, partialUnknown)
+				stored := e.concludeBatch(r, examples, &s)
+				if stored == 0 && s.State == ledger.Unknown && !p.run.mayHaveHoles() {
+					absent = append(absent, s)
+				}
+				if stored > 0 {
+					r.addHoles(examples, absent, s.sequence)
+					absent = nil
+				}
 				first := p.firstAt[i].Load()
 				if stored == 0 || first == 0 {
 					continue
@@ -172,8 +196,17 @@ func (e *expectation) conclude(r *Report, examples *examples, partialUnknown boo
 	}
 }
 
+// addHoles counts batches that are gone although the later batch with this sequence is stored. They may be gone, having had no answer, but
+// then everything after them must be: a client sends them again under the same sequence before it goes on.
+func (r *Report) addHoles(examples *examples, absent []sent, later uint64) {
+	for i := range absent {
+		r.Holes++
+		examples.add(absent[i].example("holes", 0, fmt.Sprintf("batch %d of the same producer is stored", later)))
+	}
+}
+
 // concludeBatch judges one batch and returns how many of its records are stored.
-func (e *expectation) concludeBatch(r *Report, examples *examples, s *sent, partialUnknown bool) uint32 {
+func (e *expectation) concludeBatch(r *Report, examples *examples, s *sent) uint32 {
 	if s.State == ledger.Unsent {
 		return 0
 	}
@@ -183,6 +216,10 @@ func (e *expectation) concludeBatch(r *Report, examples *examples, s *sent, part
 	switch s.State {
 	case ledger.Stored:
 		r.Acked += n
+		if stored == 0 && s.run.mayLose(s.Level) {
+			r.BufferedLost += n
+			break
+		}
 		if missing := n - uint64(stored); missing > 0 {
 			r.Missing += missing
 			examples.add(s.example("missing", e.firstMissing(s), fmt.Sprintf("%d of %d records are missing", missing, n)))
@@ -190,7 +227,6 @@ func (e *expectation) concludeBatch(r *Report, examples *examples, s *sent, part
 	case ledger.Unknown:
 		r.Unknown += n
 		r.UnknownStored += uint64(stored)
-		partial = partial && !partialUnknown
 	case ledger.Absent:
 		r.Refused += n // stored rows of it have been counted as unexpected
 	}

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 )
 
 // The places in a data directory, as its documentation gives them.
@@ -45,19 +47,55 @@ type manifestEdit struct {
 	Format      int          `json:"format"` // of a snapshot
 	AddFiles    []listedFile `json:"add_files"`
 	RemoveFiles []string     `json:"remove_files"`
+
+	Flushed      map[string]uint64 `json:"flushed"`
+	LowWatermark uint64            `json:"low_watermark"`
+	WALID        string            `json:"wal_id"`
 }
 
-// readManifest returns the files that the manifest of a data directory lists, by path. The last line may be torn. A directory
-// without a manifest lists nothing.
-func readManifest(dataDir string) ([]listedFile, error) {
+// Manifest is what a manifest says, apart from the files.
+type Manifest struct {
+	// Flushed is the last LSN that each sink holds, by the sink's name.
+	Flushed map[string]uint64
+	// LowWatermark is the last LSN that the log need not hold.
+	LowWatermark uint64
+	// WALID names the log, as 32 hexadecimal digits; empty until there is one.
+	WALID string
+
+	files map[string]listedFile
+}
+
+// ReadManifest reads the manifest of a data directory whose server has ended. One that does not exist says nothing.
+func ReadManifest(dataDir string) (*Manifest, error) { return readManifest(dataDir) }
+
+func (m *Manifest) apply(edit *manifestEdit) (twice string) {
+	for _, path := range edit.RemoveFiles {
+		delete(m.files, path)
+	}
+	for _, f := range edit.AddFiles {
+		if _, ok := m.files[f.Path]; ok {
+			return f.Path
+		}
+		m.files[f.Path] = f
+	}
+	maps.Copy(m.Flushed, edit.Flushed)
+	m.LowWatermark = max(m.LowWatermark, edit.LowWatermark)
+	if edit.WALID != "" {
+		m.WALID = edit.WALID
+	}
+	return ""
+}
+
+// readManifest reads the manifest of a data directory. The last line may be torn. A directory without a manifest lists nothing.
+func readManifest(dataDir string) (*Manifest, error) {
+	m := &Manifest{Flushed: make(map[string]uint64), files: make(map[string]listedFile)}
 	content, err := os.ReadFile(filepath.Join(dataDir, manifestPath))
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return m, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("verify: %w", err)
 	}
-	files := make(map[string]listedFile)
 	last := uint64(0)
 	for number := 1; len(content) > 0; number++ {
 		text, rest, whole := bytes.Cut(content, []byte("\n"))
@@ -67,7 +105,7 @@ func readManifest(dataDir string) ([]listedFile, error) {
 		}
 		switch {
 		case err != nil && number > 1 && len(bytes.TrimRight(rest, "\x00")) == 0:
-			return sorted(files), nil // torn
+			return m, nil // torn
 		case err != nil:
 			return nil, fmt.Errorf("verify: line %d of %s: %w", number, manifestPath, err)
 		case edit.Snapshot && edit.Format != manifestFormat:
@@ -75,32 +113,17 @@ func readManifest(dataDir string) ([]listedFile, error) {
 		case edit.Snapshot != (number == 1), number > 1 && edit.Seq != last+1:
 			return nil, fmt.Errorf("verify: line %d of %s does not follow the one before", number, manifestPath)
 		}
-		for _, path := range edit.RemoveFiles {
-			delete(files, path)
-		}
-		for _, f := range edit.AddFiles {
-			if _, ok := files[f.Path]; ok {
-				return nil, fmt.Errorf("verify: line %d of %s adds %s a second time", number, manifestPath, f.Path)
-			}
-			files[f.Path] = f
+		if path := m.apply(&edit); path != "" {
+			return nil, fmt.Errorf("verify: line %d of %s adds %s a second time", number, manifestPath, path)
 		}
 		last, content = edit.Seq, rest
 	}
-	return sorted(files), nil
+	return m, nil
 }
 
-func sorted(files map[string]listedFile) []listedFile {
-	var list []listedFile
-	for _, f := range files {
-		list = append(list, f)
-	}
-	slices.SortFunc(list, func(a, b listedFile) int {
-		if a.Path < b.Path {
-			return -1
-		}
-		return 1
-	})
-	return list
+// list returns the files that exist, by path.
+func (m *Manifest) list() []listedFile {
+	return slices.SortedFunc(maps.Values(m.files), func(a, b listedFile) int { return strings.Compare(a.Path, b.Path) })
 }
 
 func parseEdit(text []byte) (edit manifestEdit, err error) {

@@ -29,10 +29,11 @@ func Parquet(ctx context.Context, dataDir string, ledgers ...string) (*Report, e
 	if err != nil {
 		return nil, err
 	}
-	listed, err := readManifest(dataDir)
+	state, err := readManifest(dataDir)
 	if err != nil {
 		return nil, err
 	}
+	listed := state.list()
 	report := &Report{Source: "parquet"}
 	if report.FilesUnlisted, err = unlisted(dataDir, listed); err != nil {
 		return nil, fmt.Errorf("verify: %w", err)
@@ -68,7 +69,7 @@ func Parquet(ctx context.Context, dataDir string, ledgers ...string) (*Report, e
 	for _, c := range checkers {
 		report.add(&c.report)
 	}
-	e.conclude(report, found, false)
+	e.conclude(report, found)
 	report.Examples = found.list
 	return report, nil
 }

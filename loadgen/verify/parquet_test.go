@@ -50,7 +50,7 @@ const (
 	worldProducers = 3
 	// Batches with these numbers have another fate than to be acked and stored.
 	unknownStored = 10
-	unknownLost   = 11
+	unknownLost   = worldBatches - 1 // the last one of its producer
 	refused       = 12
 )
 
@@ -256,6 +256,7 @@ func TestEachFaultIsFound(t *testing.T) {
 			},
 			Report{Unexpected: worldRecords},
 		},
+		"unknown batch gone before its successors": {func(w *world) { w.rows[unknownStored] = nil }, Report{Holes: 1}},
 		"unknown batch behind its successors": {
 			func(w *world) { w.move(unknownStored, 1_000_000) },
 			Report{OutOfOrder: 1},
@@ -272,7 +273,7 @@ func TestEachFaultIsFound(t *testing.T) {
 			got := w.judge()
 			faults := Report{
 				Missing: got.Missing, Duplicate: got.Duplicate, Corrupt: got.Corrupt, Unexpected: got.Unexpected,
-				PartialBatches: got.PartialBatches, OutOfOrder: got.OutOfOrder, FilesMissing: got.FilesMissing,
+				PartialBatches: got.PartialBatches, OutOfOrder: got.OutOfOrder, Holes: got.Holes, FilesMissing: got.FilesMissing,
 			}
 			want := test.want
 			require.Equal(t, want, faults, "%+v", got.Examples)
@@ -364,4 +365,49 @@ func TestSeveralLedgersAreJudgedTogether(t *testing.T) {
 	require.True(t, report.OK(), "%+v", report.Examples)
 	require.Equal(t, uint64(worldAcked+5), report.Acked)
 	require.Equal(t, uint64(5), w.judge().Unexpected, "without the second ledger")
+}
+
+// TestBufferedRecordsMayBeLostByACrashOnly: whole batches only, and only where the ledger knows of a crash.
+func TestBufferedRecordsMayBeLostByACrashOnly(t *testing.T) {
+	const batches = 6
+	for name, test := range map[string]struct {
+		crashed bool
+		plant   func(w *world)
+		want    Report
+	}{
+		"lost by a crash":          {true, func(w *world) { w.rows[2] = nil }, Report{BufferedLost: worldRecords}},
+		"lost without a crash":     {false, func(w *world) { w.rows[2] = nil }, Report{Missing: worldRecords}},
+		"half applied":             {true, func(w *world) { w.rows[2] = w.rows[2][9:] }, Report{Missing: 9, PartialBatches: 1}},
+		"doubled":                  {true, func(w *world) { w.rows[2] = append(w.rows[2], w.rows[2]...) }, Report{Duplicate: worldRecords}},
+		"unanswered, lost":         {true, func(w *world) { w.rows[batches-2] = nil }, Report{}},
+		"unanswered, half applied": {true, func(w *world) { w.rows[batches-2] = w.rows[batches-2][1:] }, Report{PartialBatches: 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.rows, w.header.AckLevel = nil, buffered
+			w.ledgerPath = filepath.Join(t.TempDir(), "buffered")
+			book, err := ledger.Create(w.ledgerPath, w.header)
+			require.NoError(t, err)
+			for i := range uint64(batches) {
+				b := record.Batch{Sequence: i + 1, UnixMilli: worldTime.UnixMilli(), Records: worldRecords}
+				require.NoError(t, book.Sent(ledger.Sent{Batch: b}))
+				if i != batches-2 {
+					require.NoError(t, book.Acked(ledger.Acked{Sequence: i + 1, Records: worldRecords, Level: buffered}))
+				}
+				w.rows = append(w.rows, w.batchRows(b, 0, i*worldRecords+1))
+			}
+			if test.crashed {
+				require.NoError(t, book.Crashed())
+			}
+			require.NoError(t, book.Close())
+			test.plant(w)
+			w.store()
+			got := w.judge()
+			faults := Report{
+				Missing: got.Missing, Duplicate: got.Duplicate, Corrupt: got.Corrupt, Unexpected: got.Unexpected, BufferedLost: got.BufferedLost,
+				PartialBatches: got.PartialBatches, OutOfOrder: got.OutOfOrder, Holes: got.Holes,
+			}
+			require.Equal(t, test.want, faults, "%+v", got.Examples)
+		})
+	}
 }

@@ -47,7 +47,7 @@ func Postgres(ctx context.Context, dsn string, ledgers ...string) (*Report, erro
 	}
 	report := &Report{Source: "postgres"}
 	report.add(&c.report)
-	e.conclude(report, c.examples, false)
+	e.conclude(report, c.examples)
 	report.Examples = c.examples.list
 	return report, nil
 }
@@ -82,14 +82,24 @@ func query(ctx context.Context, dsn, sql string, arguments []any, fn func(values
 	return nil
 }
 
+// Checkpoints returns how far the database says it has come with each log, by the log's identity.
+func Checkpoints(ctx context.Context, dsn string) (map[[16]byte]uint64, error) {
+	flushed := make(map[[16]byte]uint64)
+	err := query(ctx, dsn, "SELECT wal_id, flushed_lsn FROM ingestor.sink_checkpoints", nil, func(v [][]byte) error {
+		flushed[[16]byte(v[0])] = uint64(bigint(v[1]))
+		return nil
+	})
+	return flushed, err
+}
+
 const metricsQuery = `SELECT value, ts_unix_nano, tenant_id, service, instance, name, type, unit, labels::text, ts
 FROM ingestor.metrics WHERE service = ANY($1)`
 
 // gauge is how the table stores the type of the load generator's metrics.
 const gauge = 1
 
-// Metrics judges the table ingestor.metrics against the ledgers of metrics runs. Rows of other services are not looked at. A
-// request without an answer may be stored in part, since its metrics may have been written by several transactions.
+// Metrics judges the table ingestor.metrics against the ledgers of metrics runs. Rows of other services are not looked at. The metrics
+// of a request are written by one transaction: a request that is stored in part is a fault, also one without an answer.
 func Metrics(ctx context.Context, dsn string, ledgers ...string) (*Report, error) {
 	e, err := expect(ledger.Metrics, ledgers)
 	if err != nil {
@@ -109,7 +119,7 @@ func Metrics(ctx context.Context, dsn string, ledgers ...string) (*Report, error
 	}
 	report := &Report{Source: "postgres metrics"}
 	report.add(&c.report)
-	e.conclude(report, c.examples, true)
+	e.conclude(report, c.examples)
 	report.Examples = c.examples.list
 	return report, nil
 }
