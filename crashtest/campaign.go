@@ -26,13 +26,21 @@ type Campaign struct {
 	// DSN is that of a database that is a sink as well; empty: none.
 	DSN string
 	Rng *rand.Rand
-	// StartupKills counts the kills that hit a server that was not ready yet.
-	StartupKills int
 
-	server  *serverproc.Server
-	load    *load // nil while nothing is sent
-	ledgers []string
-	rounds  int
+	// StartupKills counts the kills that hit a server that was not ready yet, Judged the states that were judged before anything recovered
+	// from them, Acked the batches.
+	StartupKills, Judged int
+	Acked                uint64
+	// SlowestAgain is the longest time from the start of a process after a crash to the first batch that it acked as durable.
+	SlowestAgain time.Duration
+
+	server    *serverproc.Server
+	load      *load // nil while nothing is sent
+	loads     int
+	startedAt time.Time // of the present process
+	ledgers   []string  // of records
+	metrics   []string  // ledgers of metrics
+	round     []string  // the ledgers of records that the present round has begun
 }
 
 // tenants send; each load uses them all.
@@ -46,6 +54,7 @@ func smallServer() map[string]any {
 		"ingest":   map[string]any{"max_batch_bytes": "256KiB", "max_record_bytes": "64KiB", "queue_bytes": "1MiB"},
 		"memtable": map[string]any{"generation_bytes": "4MiB", "generation_age": "500ms", "budget_bytes": "32MiB"},
 		"parquet":  map[string]any{"small_table_rows": 500},
+		"metrics":  map[string]any{"batch_size": 200, "flush_interval": "200ms"},
 		// The judge wants everything flushed; what a drain has no time for stays in the log.
 		"drain": map[string]any{"timeout": progressTimeout.String()},
 		"log":   map[string]any{"format": "json"},
@@ -61,6 +70,7 @@ func (c *Campaign) Start(ctx context.Context) error {
 		c.Server.Config = smallServer()
 	}
 	var err error
+	c.startedAt = time.Now()
 	c.server, err = serverproc.Start(ctx, c.Server)
 	return err
 }
@@ -77,62 +87,82 @@ func (c *Campaign) Close() error {
 	return err
 }
 
-// load is a round's traffic. It differs in shape from generator to generator, so that many paths of the server are under way when it
-// dies.
+// load is traffic. It differs in shape from generator to generator, so that many paths of the server are under way when it dies.
 type load struct {
 	cancel context.CancelFunc
 	books  []book // one a generator
 	done   sync.WaitGroup
 	mu     sync.Mutex
-	acked  uint64 // batches
 	err    error
 }
 
-func (c *Campaign) shapes() []engine.Config {
-	return []engine.Config{
-		{Method: engine.Stream, Layout: engine.Columns, Client: engine.Prepared, Connections: 1, Streams: 1, InFlight: 8, BatchRecords: 300,
-			AckLevel: storagepb.AckLevel_ACK_LEVEL_WAL_SYNCED},
-		{Method: engine.Stream, Layout: engine.Rows, Client: engine.Live, Connections: 1, Streams: 1, InFlight: 3, BatchRecords: 40,
-			AckLevel: storagepb.AckLevel_ACK_LEVEL_WAL_SYNCED},
-		{Method: engine.Unary, Layout: engine.Rows, Client: engine.Live, Connections: 1, Streams: 2, InFlight: 1, BatchRecords: 1,
-			AckLevel: storagepb.AckLevel_ACK_LEVEL_WAL_SYNCED},
-		{Method: engine.Unary, Layout: engine.Columns, Client: engine.Live, Connections: 1, Streams: 1, InFlight: 1, BatchRecords: 20,
-			AckLevel: storagepb.AckLevel_ACK_LEVEL_COMMITTED},
+// shape is what one generator sends.
+type shape struct {
+	engine.Config
+	// rate is in records a second. What is late after an outage is sent at once. 0: as fast as answers come.
+	rate float64
+}
+
+const (
+	bufferedLevel  = storagepb.AckLevel_ACK_LEVEL_BUFFERED
+	syncedLevel    = storagepb.AckLevel_ACK_LEVEL_WAL_SYNCED
+	committedLevel = storagepb.AckLevel_ACK_LEVEL_COMMITTED
+)
+
+// durableShapes are the loads of which nothing that is acked may be lost. One time in four the largest has no rate.
+func (c *Campaign) durableShapes() []shape {
+	rate := 24_000.0
+	if c.Rng.IntN(4) == 0 {
+		rate = 0
+	}
+	return []shape{
+		{engine.Config{Method: engine.Stream, Layout: engine.Columns, Client: engine.Prepared, Connections: 1, Streams: 1, InFlight: 8, BatchRecords: 300,
+			AckLevel: syncedLevel}, rate},
+		{engine.Config{Method: engine.Stream, Layout: engine.Rows, Client: engine.Live, Connections: 1, Streams: 1, InFlight: 3, BatchRecords: 40,
+			AckLevel: syncedLevel}, 4000},
+		{engine.Config{Method: engine.Unary, Layout: engine.Rows, Client: engine.Live, Connections: 1, Streams: 2, InFlight: 1, BatchRecords: 1,
+			AckLevel: syncedLevel}, 300},
+		{engine.Config{Method: engine.Unary, Layout: engine.Columns, Client: engine.Live, Connections: 1, Streams: 1, InFlight: 1, BatchRecords: 20,
+			AckLevel: committedLevel}, 0},
 	}
 }
 
-// producersPerLoad keeps the event ids of the loads of all rounds apart.
+// volatileShapes are the loads of which a crash may lose what is acked, but may double nothing and leave nothing in part.
+func (c *Campaign) volatileShapes() []shape {
+	shapes := []shape{
+		{engine.Config{Method: engine.Stream, Layout: engine.Rows, Client: engine.Live, Connections: 1, Streams: 1, InFlight: 16, BatchRecords: 25,
+			AckLevel: bufferedLevel}, 5000},
+	}
+	if c.DSN != "" {
+		shapes = append(shapes, shape{engine.Config{Method: engine.Metrics, Connections: 1, Streams: 2, InFlight: 1, BatchRecords: 30,
+			AckLevel: bufferedLevel}, 3000})
+	}
+	return shapes
+}
+
+// producersPerLoad keeps the event ids of all generators apart.
 const producersPerLoad = 16
 
-// startLoad starts the generators of one round. They reconnect and send again, with the same sequences, for as long as it takes.
-func (c *Campaign) startLoad(ctx context.Context) error {
-	c.rounds++
+// startLoad starts generators. They reconnect and send again, with the same sequences, for as long as it takes.
+func (c *Campaign) startLoad(ctx context.Context, shapes []shape) error {
 	ctx, cancel := context.WithCancel(ctx)
 	l := &load{cancel: cancel}
 	c.load = l
-	for i, config := range c.shapes() {
-		config.Target = c.server.GRPCAddress()
-		for _, tenant := range tenants {
-			config.Tenants = append(config.Tenants, engine.Tenant{ID: tenant, APIKey: c.server.Key(tenant)})
-		}
-		config.Endpoints = []string{"orders", "clicks/raw", "..", "mesures é"}
-		config.Skew = 0.5
-		config.Spec = record.Spec{Seed: c.Rng.Uint64()}
-		config.Seed = c.Rng.Uint64()
-		config.Epoch = 1
-		for j := range config.RunID {
-			config.RunID[j] = byte(c.Rng.Uint32())
-		}
-		config.FirstProducer = ((c.rounds-1)*len(c.shapes()) + i) * producersPerLoad
-		config.RetryFor = 5 * time.Minute
-		config.Phases = []engine.Phase{{Name: "until stopped", Duration: time.Hour}}
-		path := filepath.Join(c.Dir, fmt.Sprintf("round-%03d-load-%d.ledger", c.rounds, i))
+	for i := range shapes {
+		config := c.completed(shapes[i])
+		path := filepath.Join(c.Dir, fmt.Sprintf("load-%04d.ledger", c.loads))
+		c.loads++
 		writer, err := ledger.Create(path, config.LedgerHeader())
 		if err != nil {
 			return errors.Join(err, c.stopLoad())
 		}
-		c.ledgers = append(c.ledgers, path)
-		l.books = append(l.books, book{path, writer})
+		if config.Method == engine.Metrics {
+			c.metrics = append(c.metrics, path)
+		} else {
+			c.ledgers = append(c.ledgers, path)
+			c.round = append(c.round, path)
+		}
+		l.books = append(l.books, book{path, writer, config.AckLevel != bufferedLevel})
 		config.Ledger = writer
 		l.done.Add(1)
 		go func() {
@@ -145,7 +175,6 @@ func (c *Campaign) startLoad(ctx context.Context) error {
 			defer l.mu.Unlock()
 			l.err = errors.Join(l.err, err, writer.Close())
 			if result != nil {
-				l.acked += result.Measured.Acked.Batches
 				for _, text := range result.LaneErrors {
 					l.err = errors.Join(l.err, errors.New(text))
 				}
@@ -155,43 +184,93 @@ func (c *Campaign) startLoad(ctx context.Context) error {
 	return nil
 }
 
+// completed is a shape with all that the campaign decides.
+func (c *Campaign) completed(s shape) engine.Config {
+	config := s.Config
+	config.Target = c.server.GRPCAddress()
+	for _, tenant := range tenants {
+		config.Tenants = append(config.Tenants, engine.Tenant{ID: tenant, APIKey: c.server.Key(tenant)})
+	}
+	config.Endpoints = []string{"orders", "clicks/raw", "..", "mesures é"}
+	config.Skew = 0.5
+	config.Spec = record.Spec{Seed: c.Rng.Uint64()}
+	config.Seed = c.Rng.Uint64()
+	config.Epoch = 1
+	for j := range config.RunID {
+		config.RunID[j] = byte(c.Rng.Uint32())
+	}
+	config.FirstProducer = c.loads * producersPerLoad
+	config.RetryFor = 5 * time.Minute
+	config.Phases = []engine.Phase{{Name: "until stopped", Duration: time.Hour, RecordsPerSecond: s.rate}}
+	return config
+}
+
 // stopLoad ends the generators; what is unanswered stays unknown in the ledgers.
 func (c *Campaign) stopLoad() error {
 	l := c.load
 	c.load = nil
 	l.cancel()
 	l.done.Wait()
+	for _, b := range l.books {
+		c.Acked += b.writer.AckedBatches()
+	}
 	return l.err
 }
 
-// roundAcks is how many batches are acked before a round's first crash, and once more after its last.
+// roundAcks is how many batches are acked before a round's first crash.
 const roundAcks = 50
 
-// Round lets crash end the server's process crashes times under load and restarts it each time. At the end the server is drained and
-// everything since the campaign's start is judged. It returns the number of batches acked in the round.
-func (c *Campaign) Round(ctx context.Context, crashes int, crash func() error) (ackedBatches uint64, err error) {
-	if err := c.startLoad(ctx); err != nil {
-		return 0, err
+// calmAcks is how many batches of each generator are acked after a round's last crash, and lost at none of the ack levels.
+const calmAcks = 5
+
+// Round lets crash end the server's process crashes times under load, judges each time what is left, and restarts it. After the last crash two
+// recoveries are compared; then batches of all kinds are sent, the server is drained, and everything since the campaign's start is judged.
+func (c *Campaign) Round(ctx context.Context, crashes int, crash func() error) error {
+	c.round = nil
+	if err := c.startLoad(ctx, append(c.durableShapes(), c.volatileShapes()...)); err != nil {
+		return err
 	}
-	l := c.load
-	err = c.AwaitAcks(roundAcks)
+	err := c.AwaitAcks(roundAcks)
 	for i := 0; i < crashes && err == nil; i++ {
-		if err = c.crashAndRestart(ctx, crash); err != nil {
+		if err = c.crashed(ctx, crash); err == nil && i+1 < crashes {
+			err = c.restartOrDieEarly(ctx)
+		}
+		if err != nil {
 			err = fmt.Errorf("crash %d of the round: %w", i+1, err)
 		}
 	}
-	if err == nil {
-		err = c.AwaitAcks(roundAcks)
-	}
 	if err := errors.Join(err, c.stopLoad()); err != nil {
-		return 0, err
+		return err
 	}
-	return l.acked, c.DrainAndJudge(ctx)
+	if err := c.judgeRecoveries(ctx); err != nil {
+		return err
+	}
+	if err := c.restart(ctx); err != nil {
+		return err
+	}
+	return errors.Join(c.calm(ctx), c.DrainAndJudge(ctx))
 }
 
-// LoadUntil sends until reached says that it is enough, and stops. What is unanswered at the end stays unknown. The server must live.
+// calm sends batches of all kinds to a server that is not ended by force any more.
+func (c *Campaign) calm(ctx context.Context) error {
+	if err := c.startLoad(ctx, append(c.durableShapes(), c.volatileShapes()...)); err != nil {
+		return err
+	}
+	l := c.load
+	err := c.Await(func() (bool, error) {
+		for _, b := range l.books {
+			if b.writer.AckedBatches() < calmAcks {
+				return false, nil
+			}
+		}
+		return true, nil
+	})
+	return errors.Join(err, c.stopLoad())
+}
+
+// LoadUntil sends batches that may not be lost until reached says that it is enough, and stops. What is unanswered at the end stays unknown. The server must live.
 func (c *Campaign) LoadUntil(ctx context.Context, reached func() (bool, error)) error {
-	if err := c.startLoad(ctx); err != nil {
+	if err := c.startLoad(ctx, c.durableShapes()); err != nil {
 		return err
 	}
 	return errors.Join(c.Await(reached), c.stopLoad())
@@ -199,7 +278,7 @@ func (c *Campaign) LoadUntil(ctx context.Context, reached func() (bool, error)) 
 
 // Load is LoadUntil for a number of acked batches.
 func (c *Campaign) Load(ctx context.Context, ackedBatches uint64) error {
-	if err := c.startLoad(ctx); err != nil {
+	if err := c.startLoad(ctx, c.durableShapes()); err != nil {
 		return err
 	}
 	return errors.Join(c.AwaitAcks(ackedBatches), c.stopLoad())
@@ -215,15 +294,26 @@ func (c *Campaign) ReportOn(ctx context.Context, dataDir string) (*verify.Report
 	return verify.Parquet(ctx, dataDir, c.ledgers...)
 }
 
-// crashAndRestart ends the process and starts it again. Every fourth time it is killed once more before it is ready, while
-// it repairs, replays or flushes what the first crash has left.
-func (c *Campaign) crashAndRestart(ctx context.Context, crash func() error) error {
+// crashed ends the process and judges what is left.
+func (c *Campaign) crashed(ctx context.Context, crash func() error) error {
 	if err := crash(); err != nil {
 		return err
 	}
+	for _, b := range c.load.books {
+		if err := b.writer.Crashed(); err != nil {
+			return err
+		}
+	}
+	_, err := c.JudgeRemains(ctx)
+	return err
+}
+
+// restartOrDieEarly starts the server again. Every fourth time it is killed once more before it is ready, while it repairs, replays or
+// flushes what the first crash has left.
+func (c *Campaign) restartOrDieEarly(ctx context.Context) error {
 	if c.Rng.IntN(4) == 0 {
 		early, cancel := context.WithTimeout(ctx, time.Duration(c.Rng.Int64N(int64(30*time.Millisecond))))
-		err := c.server.Restart(early)
+		err := c.restart(early)
 		cancel()
 		switch {
 		case err == nil: // ready before the kill
@@ -233,6 +323,12 @@ func (c *Campaign) crashAndRestart(ctx context.Context, crash func() error) erro
 		}
 		c.StartupKills++
 	}
+	return c.restart(ctx)
+}
+
+// restart starts a server that has ended again, and notes when.
+func (c *Campaign) restart(ctx context.Context) error {
+	c.startedAt = time.Now()
 	return c.server.Restart(ctx)
 }
 
@@ -258,14 +354,19 @@ func (c *Campaign) Drain(ctx context.Context) error {
 
 // Judge compares what is stored with the ledgers, each sink by itself. REQUIRES: the server is drained.
 func (c *Campaign) Judge(ctx context.Context) error {
-	report, err := c.Report(ctx)
-	if err == nil && !report.OK() {
-		err = fmt.Errorf("%s\n%+v", report.String(), report.Examples)
-	}
+	err := judged(c.Report(ctx))
 	if err != nil || c.DSN == "" {
 		return err
 	}
-	report, err = verify.Postgres(ctx, c.DSN, c.ledgers...)
+	err = judged(verify.Postgres(ctx, c.DSN, c.ledgers...))
+	if err != nil || len(c.metrics) == 0 {
+		return err
+	}
+	return judged(verify.Metrics(ctx, c.DSN, c.metrics...))
+}
+
+// judged makes an error of a report with faults.
+func judged(report *verify.Report, err error) error {
 	if err == nil && !report.OK() {
 		err = fmt.Errorf("%s\n%+v", report.String(), report.Examples)
 	}

@@ -28,7 +28,7 @@ func WithoutFlush() map[string]any {
 func (c *Campaign) Kill() (serverproc.ExitStatus, error) { return c.server.Kill() }
 
 // Restart starts a drained or killed server again.
-func (c *Campaign) Restart(ctx context.Context) error { return c.server.Restart(ctx) }
+func (c *Campaign) Restart(ctx context.Context) error { return c.restart(ctx) }
 
 // A short life is hit while it still replays and catches up. A long one has made checkpoints and cut the log, which happens once a
 // second.
@@ -41,7 +41,7 @@ const (
 // others from when the server is ready. Most are short, every sixth is long.
 func (c *Campaign) live() error {
 	if c.Rng.IntN(3) > 0 {
-		if err := c.AwaitAcks(1); err != nil {
+		if err := c.awaitAgain(); err != nil {
 			return err
 		}
 	}
@@ -87,7 +87,7 @@ func (c *Campaign) KillAtFdatasync() error {
 	ctx, cancel := context.WithTimeout(context.Background(), progressTimeout)
 	defer cancel()
 	var early *serverproc.StartError
-	if err := c.server.Restart(ctx); errors.As(err, &early) && early.Exited {
+	if err := c.restart(ctx); errors.As(err, &early) && early.Exited {
 		return killed(early.Status, c.server) // already during recovery
 	} else if err != nil {
 		return err
@@ -120,7 +120,7 @@ func (c *Campaign) FailFdatasync() error {
 	ctx, cancel := context.WithTimeout(context.Background(), progressTimeout)
 	defer cancel()
 	var early *serverproc.StartError
-	if err := c.server.Restart(ctx); errors.As(err, &early) && early.Exited {
+	if err := c.restart(ctx); errors.As(err, &early) && early.Exited {
 		status = early.Status // the clients were faster than we
 	} else if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"hash/crc32"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"testing"
@@ -60,7 +61,7 @@ func (s *stored) line(edit map[string]any) []byte {
 
 // TestTheJudgeSeesWhatIsPlanted changes what a healthy server has stored. Each change must be a fault or leave no judgement.
 func TestTheJudgeSeesWhatIsPlanted(t *testing.T) {
-	c := startCampaign(t, serverproc.Options{}, "")
+	c := startCampaign(t, rand.New(rand.NewPCG(1, 1)), serverproc.Options{}, "")
 	require.NoError(t, c.Load(t.Context(), 500))
 	require.NoError(t, c.DrainAndJudge(t.Context()))
 	for name, plant := range map[string]func(s *stored){

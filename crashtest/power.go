@@ -70,7 +70,7 @@ func (p *Power) killBeforeCut(c *Campaign) error {
 	}
 	p.Disk.Resume()
 	p.Kills++
-	return c.server.Restart(context.Background())
+	return c.restart(context.Background())
 }
 
 // stopAt holds the disk at an operation and kills the process.
@@ -101,7 +101,7 @@ func (p *Power) stopAt(c *Campaign, point powercut.CutPoint) error {
 func (p *Power) cutRecovery(c *Campaign) error {
 	p.Disk.CutAt(p.choose(c, 60))
 	started := make(chan error, 1)
-	go func() { started <- c.server.Restart(context.Background()) }()
+	go func() { started <- c.restart(context.Background()) }()
 	select {
 	case err := <-started:
 		// Recovery was over before the chosen operation came.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/ingestor-project/ingestor/crashtest/acks"
 	"github.com/ingestor-project/ingestor/loadgen/ledger"
 )
 
@@ -15,36 +14,49 @@ import (
 const (
 	progressTimeout = 3 * time.Minute
 	pollInterval    = 10 * time.Millisecond
+
+	// againBound is how long after its start a server must take durable writes again, whatever the crash has left.
+	againBound = 30 * time.Second
 )
 
 // book is a ledger that is still being written.
 type book struct {
 	path   string
 	writer *ledger.Writer
+	// durable: nothing that is acked may be lost.
+	durable bool
 }
 
-func (l *load) ackedSoFar() (acked uint64, err error) {
+// ackedSoFar counts the batches that were acked as durable.
+func (l *load) ackedSoFar() (acked uint64) {
 	for _, b := range l.books {
-		n, err := acks.Count(b.path, b.writer)
-		if err != nil {
-			return 0, err
+		if b.durable {
+			acked += b.writer.AckedBatches()
 		}
-		acked += n
 	}
-	return acked, nil
+	return acked
 }
 
-// AwaitAcks returns when n more batches were acked. REQUIRES: a load runs.
-func (c *Campaign) AwaitAcks(n uint64) error {
-	before, err := c.load.ackedSoFar()
-	if err != nil {
+// awaitAgain returns when a server that was started after a crash has acked a batch, which must not take longer than againBound.
+func (c *Campaign) awaitAgain() error {
+	if err := c.AwaitAcks(1); err != nil {
 		return err
 	}
+	took := time.Since(c.startedAt)
+	c.SlowestAgain = max(c.SlowestAgain, took)
+	if took > againBound {
+		return fmt.Errorf("the server acked its first batch %s after its start; the bound is %s\n%s", took, againBound, c.server.LogTail())
+	}
+	return nil
+}
+
+// AwaitAcks returns when n more batches were acked as durable. REQUIRES: a load runs.
+func (c *Campaign) AwaitAcks(n uint64) error {
+	before := c.load.ackedSoFar()
 	acked := before
-	err = c.Await(func() (bool, error) {
-		var err error
-		acked, err = c.load.ackedSoFar()
-		return acked >= before+n, err
+	err := c.Await(func() (bool, error) {
+		acked = c.load.ackedSoFar()
+		return acked >= before+n, nil
 	})
 	if err != nil {
 		return fmt.Errorf("%d of %d batches acked: %w", acked-before, n, err)

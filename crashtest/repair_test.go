@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/ingestor-project/ingestor/crashtest"
+	"github.com/ingestor-project/ingestor/internal/crashlevel"
 	"github.com/ingestor-project/ingestor/loadgen/serverproc"
 )
 
@@ -35,11 +36,13 @@ func TestARepairedLogIsServed(t *testing.T) {
 		"every segment begins with zeros": func(t *testing.T, s []string) { zero(t, 0, s...) },
 		"only the newest segment is left": func(t *testing.T, s []string) { remove(t, s[:len(s)-1]...) },
 	}
+	run := crashlevel.Start(t, "damaged logs, repaired", "logs", packagePath)
 	for name, damage := range cases {
+		run.Explored(1)
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), roundTimeout)
 			defer cancel()
-			c := startCampaign(t, serverproc.Options{Config: crashtest.WithoutFlush()}, "")
+			c := startCampaign(t, rngOf(run, len(name)), serverproc.Options{Config: crashtest.WithoutFlush()}, "")
 			require.NoError(t, c.Load(ctx, 50))
 			require.NoError(t, c.DrainAndJudge(ctx))
 			require.NoError(t, c.Restart(ctx))
@@ -58,6 +61,7 @@ func TestARepairedLogIsServed(t *testing.T) {
 			var refused *serverproc.StartError
 			require.ErrorAs(t, c.Restart(ctx), &refused)
 			require.Equal(t, exitRefused, refused.Status.Code, refused.LogTail)
+			require.Regexp(t, refusal, refused.LogTail, "a refusal names segment, offset and reason")
 			lost := repair(t, walDir)
 			require.Positive(t, lost)
 
@@ -76,6 +80,9 @@ func TestARepairedLogIsServed(t *testing.T) {
 }
 
 var lostRange = regexp.MustCompile(`(?m)^lost: LSN (\d+) to (\d+)$`)
+
+// refusal is how a start that is refused says where the log is damaged.
+var refusal = regexp.MustCompile(`\d{16}\.wal.*(byte|offset) \d+: \S`)
 
 // repair runs the tool and returns how many records it says are lost.
 func repair(t *testing.T, walDir string) (lost uint64) {

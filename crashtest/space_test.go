@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ingestor-project/ingestor/internal/crashlevel"
 	"github.com/ingestor-project/ingestor/loadgen/serverproc"
 )
 
@@ -63,8 +64,11 @@ func fill(t *testing.T, path string) {
 func TestAFullDiskLosesNothing(t *testing.T) {
 	disk := smallDisk(t)
 	ballast := filepath.Join(disk, "ballast")
-	c := startCampaign(t, serverproc.Options{DataDir: filepath.Join(disk, "data")}, "")
-	runRounds(t, c, 3, func() error {
+	run := crashlevel.Start(t, "disk full (ext4)", "times", packagePath)
+	c := startCampaign(t, rngOf(run, 0), serverproc.Options{DataDir: filepath.Join(disk, "data")}, "")
+	const times = 3
+	run.Explored(times)
+	runRounds(t, c, times, func() error {
 		fill(t, ballast)
 		for _, failures := range []string{"ingestor_sink_failures_total", "ingestor_ingest_no_space_groups_total"} {
 			require.NoError(t, c.Await(func() (bool, error) {
