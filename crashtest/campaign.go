@@ -26,6 +26,8 @@ type Campaign struct {
 	// DSN is that of a database that is a sink as well; empty: none.
 	DSN string
 	Rng *rand.Rand
+	// Flood lets the largest of the loads always go as fast as answers come.
+	Flood bool
 
 	// StartupKills counts the kills that hit a server that was not ready yet, Judged the states that were judged before anything recovered
 	// from them, Acked the batches.
@@ -109,10 +111,10 @@ const (
 	committedLevel = storagepb.AckLevel_ACK_LEVEL_COMMITTED
 )
 
-// durableShapes are the loads of which nothing that is acked may be lost. One time in four the largest has no rate.
+// durableShapes are the loads of which nothing that is acked may be lost. One time in four, or with Flood, the largest has no rate.
 func (c *Campaign) durableShapes() []shape {
 	rate := 24_000.0
-	if c.Rng.IntN(4) == 0 {
+	if c.Rng.IntN(4) == 0 || c.Flood {
 		rate = 0
 	}
 	return []shape{
@@ -225,12 +227,14 @@ const calmAcks = 5
 
 // Round lets crash end the server's process crashes times under load, judges each time what is left, and restarts it. After the last crash two
 // recoveries are compared; then batches of all kinds are sent, the server is drained, and everything since the campaign's start is judged.
-func (c *Campaign) Round(ctx context.Context, crashes int, crash func() error) error {
+// It returns the number of batches acked in the round.
+func (c *Campaign) Round(ctx context.Context, crashes int, crash func() error) (ackedBatches uint64, err error) {
+	before := c.Acked
 	c.round = nil
 	if err := c.startLoad(ctx, append(c.durableShapes(), c.volatileShapes()...)); err != nil {
-		return err
+		return 0, err
 	}
-	err := c.AwaitAcks(roundAcks)
+	err = c.AwaitAcks(roundAcks)
 	for i := 0; i < crashes && err == nil; i++ {
 		if err = c.crashed(ctx, crash); err == nil && i+1 < crashes {
 			err = c.restartOrDieEarly(ctx)
@@ -240,15 +244,16 @@ func (c *Campaign) Round(ctx context.Context, crashes int, crash func() error) e
 		}
 	}
 	if err := errors.Join(err, c.stopLoad()); err != nil {
-		return err
+		return 0, err
 	}
 	if err := c.judgeRecoveries(ctx); err != nil {
-		return err
+		return 0, err
 	}
 	if err := c.restart(ctx); err != nil {
-		return err
+		return 0, err
 	}
-	return errors.Join(c.calm(ctx), c.DrainAndJudge(ctx))
+	err = errors.Join(c.calm(ctx), c.DrainAndJudge(ctx))
+	return c.Acked - before, err
 }
 
 // calm sends batches of all kinds to a server that is not ended by force any more.

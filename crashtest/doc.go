@@ -1,10 +1,16 @@
 // Package crashtest kills the real server under load and judges what is left.
 //
-// A campaign is one data directory that lives through many crashes while load generators keep sending. They write a
-// ledger outside the server's reach: each batch before it is sent, each answer after it has come. After every few crashes the server
-// is drained, and the judge (loadgen/verify, which shares no code with the server) compares the files that are left with
-// the ledgers, record by record and byte by byte: nothing that was acked is missing, nothing is there twice, nothing
-// appears that was not sent, batches are whole, and each producer's batches lie in the order they were sent.
+// A campaign is one data directory that lives through many crashes while load generators keep sending, at every ack level. They write a
+// ledger outside the server's reach: each batch before it is sent, each answer after it has come.
+//
+// The judge shares no code with the server. After every crash, before anything recovers from it, it reads the log by its published format,
+// the manifest and the database's checkpoint (Remains): each batch that was acked as durable is in every sink or whole in the log, at the
+// position that the ack named, and no sink is ahead of the log. After the last crash of a round the server recovers, is killed
+// as soon as it is ready, and recovers again: both must find the same. Then it is drained, and loadgen/verify compares everything
+// that is stored with the ledgers, record by record and byte by byte, each sink by itself: nothing that was acked is missing, nothing is
+// there twice, nothing appears that was not sent or was refused, batches are whole, and what is there of a producer has no hole and lies in
+// the order in which it was sent. What was acked as BUFFERED may be lost by a crash, but not doubled and not in part. After every start the
+// server must take durable writes again within a bound.
 //
 // The crashes:
 //
@@ -19,9 +25,9 @@
 // SIGKILL shows that replay works and that nothing is acked too early as far as the process is concerned; only the power cuts can show that
 // an fsync is missing. Neither shows what a device does that lies about its cache.
 //
-// A campaign waits for acked batches, not for time, so that a slow machine only makes it slower (package acks). Times only choose the moment
+// A campaign waits for acked batches, not for time, so that a slow machine only makes it slower. Times only choose the moment
 // of a crash.
 //
-// Flags, after -args: -kills sets the number of SIGKILLs, -cuts that of power cuts, -seed repeats a run's random choices. Every failure
-// prints the seed. Timing still differs from run to run: a seed repeats the choices, not the exact interleaving.
+// How much is explored, and the seed, are those of package crashlevel; every failure prints the command that repeats it. The flag -kills, after
+// -args, sets the number of SIGKILLs. Timing still differs from run to run: a seed repeats the choices, not the exact interleaving.
 package crashtest

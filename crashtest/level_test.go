@@ -85,7 +85,7 @@ func runRounds(t *testing.T, c *crashtest.Campaign, crashes int, crash func() er
 			require.NoError(t, c.Restart(context.Background()))
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), roundTimeout)
-		err := c.Round(ctx, min(crashesInRound, crashes-done), crash)
+		_, err := c.Round(ctx, min(crashesInRound, crashes-done), crash)
 		cancel()
 		require.NoError(t, err)
 	}

@@ -66,6 +66,7 @@ func TestAFullDiskLosesNothing(t *testing.T) {
 	ballast := filepath.Join(disk, "ballast")
 	run := crashlevel.Start(t, "disk full (ext4)", "times", packagePath)
 	c := startCampaign(t, rngOf(run, 0), serverproc.Options{DataDir: filepath.Join(disk, "data")}, "")
+	c.Flood = true
 	const times = 3
 	run.Explored(times)
 	runRounds(t, c, times, func() error {
