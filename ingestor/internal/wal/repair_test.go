@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -168,56 +167,6 @@ func TestRepairOfASoundLogDoesNothing(t *testing.T) {
 	after, err := fsys.List("wal")
 	require.NoError(t, err)
 	require.Equal(t, before, after)
-}
-
-// TestRepairMayCrashAnywhere cuts the power at every operation of a repair and runs it again.
-func TestRepairMayCrashAnywhere(t *testing.T) {
-	const seed = 12
-	rng := rand.New(rand.NewPCG(seed, seed))
-	img := newImage(t, true)
-	name := img.segments()[0]
-	damaged := bytes.Clone(img.files[name])
-	clear(sector(damaged, 8192, 4096))
-	fsys := img.mount(t, name, damaged)
-	_, err := Repair(context.Background(), repairOptions(fsys, img))
-	require.NoError(t, err)
-	want := img.kept(t, fsys)
-	require.Less(t, len(want), len(img.firsts))
-
-	states, unfinished := 0, 0
-	check := func(after *crashfs.FS) {
-		states++
-		if _, err := after.SizeBytes(filepath.Join("wal", repairMarker)); err == nil {
-			unfinished++
-			_, err := Open(context.Background(), repairOptions(after, img))
-			require.ErrorContains(t, err, "repair was not finished")
-		}
-		_, err := Repair(context.Background(), repairOptions(after, img))
-		require.NoError(t, err)
-		require.Equal(t, want, img.kept(t, after))
-		names, err := after.List("wal")
-		require.NoError(t, err)
-		require.NotContains(t, strings.Join(names, " "), repairedSuffix)
-		aside, err := vfs.ReadFile(after, filepath.Join("wal", name+damagedSuffix))
-		require.NoError(t, err)
-		require.True(t, bytes.Equal(damaged, aside))
-	}
-	durable := img.mount(t, name, damaged)
-	require.NoError(t, syncAll(durable, "wal", nil))
-	list, err := listDir(durable, "wal")
-	require.NoError(t, err)
-	require.NoError(t, syncAll(durable, "wal", list.segments))
-	durable.Before(func(crashfs.Op) error {
-		for range 20 {
-			check(durable.Crash(rng))
-		}
-		return nil
-	})
-	_, err = Repair(context.Background(), repairOptions(durable, img))
-	require.NoError(t, err)
-	t.Logf("%d states, %d of them with the repair unfinished", states, unfinished)
-	require.Greater(t, states, 300)
-	require.Positive(t, unfinished)
 }
 
 func TestVerifyAndInspect(t *testing.T) {

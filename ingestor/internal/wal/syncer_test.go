@@ -3,13 +3,13 @@ package wal
 import (
 	"fmt"
 	"math/rand/v2"
-	"runtime/debug"
 	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/ingestor-project/ingestor/ingestor/internal/vfs/crashfs"
+	"github.com/ingestor-project/ingestor/internal/crashlevel"
 )
 
 // appendEntries appends n entries and returns their first LSNs.
@@ -76,20 +76,21 @@ func TestTheNextGroupFillsWhileOneIsUnderWay(t *testing.T) {
 // TestPowerCutWhileTheNextGroupFills cuts the power at every operation. What is found is everything acked and some first part of
 // the group under way, and never anything of the group that is filling.
 func TestPowerCutWhileTheNextGroupFills(t *testing.T) {
-	const seed = 20241126
-	t.Logf("seed %d", seed)
-	defer debug.SetGCPercent(debug.SetGCPercent(800)) // much garbage, little of it alive
-	c := &crashTest{rng: rand.New(rand.NewPCG(seed, 1)), perOp: [2]float64{4, 0.02}}
+	run := crashlevel.Start(t, "WAL states, a group under way", "states", "./ingestor/internal/wal")
+	test := &stateTest{
+		explorer: &crashfs.Explorer{Seed: run.Seed()}, opt: crashOptions(nil),
+		bound: crashlevel.Pick(t, 5, 500, 20_000), spareBound: 3, deepEvery: 16, deepBound: 4,
+	}
+	rng := rand.New(rand.NewPCG(run.Seed(), 1))
 	fsys := crashfs.New()
 	o := &oracle{below: 1}
 	// Operations come from this goroutine before Begin returns, and from the syncer until Done delivers: never from both.
-	var failed error
-	fsys.Before(c.hook(fsys, 0, o, func(err error) { failed = err }))
+	test.watch(fsys, "a group under way", o)
 	w := mustOpen(t, crashOptions(fsys))
 	w.spares.stop()
 	appendGroup := func(n, attempt int) (group []sentEntry) {
 		for range n {
-			s := sentEntry{w.NextLSN(), uint32(attempt)}
+			s := sentEntry{w.NextLSN(), uint32(attempt), 900}
 			_, err := w.Append(s.entry())
 			require.NoError(t, err)
 			group = append(group, s)
@@ -98,18 +99,17 @@ func TestPowerCutWhileTheNextGroupFills(t *testing.T) {
 	}
 	o.sent = appendGroup(2, 0)
 	for round := range 40 {
-		entries := 1 + c.rng.IntN(4)
+		entries := 1 + rng.IntN(4)
 		require.NoError(t, w.Begin())
 		next := appendGroup(entries, round)
 		require.NoError(t, <-w.Done())
-		require.NoError(t, failed)
 		o.ack()
 		o.sent = next
 	}
 	require.NoError(t, w.Close())
-	t.Logf("states: %d after one power cut, %d after a second one during recovery", c.states[1], c.states[2])
-	require.Greater(t, c.states[1], 300)
-	require.Greater(t, c.states[2], 100)
+	explored, _, err := test.explorer.Wait()
+	run.Explored(explored + test.deeper.Load())
+	require.NoError(t, err)
 }
 
 func TestAGroupThatFailsUnderWayPoisons(t *testing.T) {

@@ -374,6 +374,8 @@ func TestEveryCrashPoint(t *testing.T) {
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	fsys := crashfs.New()
+	require.NoError(t, fsys.MkdirAll("data", 0o755)) // durable before anything is written to it: package datadir sees to that
+	require.NoError(t, fsys.SyncDir("."))
 	run := &crashRun{t: t, rng: rng, fsys: fsys}
 	run.states = append(run.states, emptyState())
 	fsys.Before(run.cut)

@@ -449,6 +449,8 @@ func TestEveryCrashPoint(t *testing.T) {
 	g := newGenerator(t, seed)
 	rng := rand.New(rand.NewPCG(seed, 2))
 	fsys := crashfs.New()
+	require.NoError(t, fsys.MkdirAll("data", 0o755)) // durable before anything is written to it: package datadir sees to that
+	require.NoError(t, fsys.SyncDir("."))
 	s := openStore(t, fsys, "", nil)
 	acked, underWay, cuts := uint64(0), uint64(0), 0
 	judge := func(crashed *crashfs.FS, op crashfs.Op) {

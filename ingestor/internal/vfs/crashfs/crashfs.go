@@ -1,7 +1,6 @@
 package crashfs
 
 import (
-	"io"
 	"io/fs"
 	"maps"
 	"os"
@@ -41,70 +40,17 @@ type Op struct {
 // FS is the file system. It is safe for concurrent use.
 type FS struct {
 	mu       sync.Mutex
-	dirs     map[string]*dir
+	root     *inode
 	before   func(Op) error
 	capacity int64 // bytes of all files; 0 is no bound
 }
 
 var _ vfs.FS = (*FS)(nil)
 
-// dir is a directory: the names that programs see, those that are durable, and the changes between the two.
-type dir struct {
-	names   map[string]*inode
-	durable map[string]*inode
-	changes []nameChange
-}
-
-// nameChange is one unsynced change of a directory: a name put in (new), taken out (old), or, in a rename, both.
-type nameChange struct {
-	old, new string
-	node     *inode
-	// clean is set once a SyncDir failed: no later one makes the change durable.
-	clean bool
-}
-
-// inode is a file: the contents that programs see, those that are durable, and the changes between the two.
-type inode struct {
-	contents []byte
-	durable  []byte
-	changes  []change
-	reserved int64
-
-	// Contents that another inode, or the other field, refers to as well are copied before they are changed.
-	contentsShared, durableShared bool
-}
-
-// apply makes changes to the contents.
-func (n *inode) apply(changes ...change) {
-	if n.contentsShared {
-		n.contents, n.contentsShared = slices.Clone(n.contents), false
-	}
-	for _, c := range changes {
-		n.contents = c.apply(n.contents)
-	}
-}
-
-// applyDurably makes changes to what is durable.
-func (n *inode) applyDurably(c change) {
-	if n.durableShared {
-		n.durable, n.durableShared = slices.Clone(n.durable), false
-	}
-	n.durable = c.apply(n.durable)
-}
-
-// change is one unsynced change of a file: a write of bytes at offset, or, where bytes is nil, a truncation to offset.
-type change struct {
-	offset int64
-	bytes  []byte
-	clean  bool
-}
-
 // New returns an empty file system with a root directory, in which relative and absolute names are the same.
-func New() *FS { return &FS{dirs: map[string]*dir{".": newDir()}} }
+func New() *FS { return &FS{root: newDir()} }
 
-func newDir() *dir { return &dir{names: map[string]*inode{}, durable: map[string]*inode{}} }
-
-// Before installs a hook that runs before each operation; an error from it is the operation's. It may call Crash, but no
+// Before installs a hook that runs before each operation; an error from it is the operation's. It may call Crash and Freeze, but no
 // other method. It is not called concurrently if the file system is not.
 func (f *FS) Before(hook func(Op) error) {
 	f.mu.Lock()
@@ -123,32 +69,49 @@ func (f *FS) SetCapacity(bytes int64) {
 // begin runs the hook, then takes the lock.
 func (f *FS) begin(op Op) error {
 	f.mu.Lock()
+	if f.before == nil {
+		return nil
+	}
 	hook := f.before
 	f.mu.Unlock()
-	if hook != nil {
-		if err := hook(op); err != nil {
-			return &fs.PathError{Op: string(op.Kind), Path: op.Name, Err: err}
-		}
+	if err := hook(op); err != nil {
+		return &fs.PathError{Op: string(op.Kind), Path: op.Name, Err: err}
 	}
 	f.mu.Lock()
 	return nil
 }
 
-// clean makes a name relative to the root.
-func clean(name string) string { return strings.TrimPrefix(path.Clean("/"+name), "/") }
+// clean makes a name relative to the root; that of the root is empty.
+func clean(name string) string {
+	if name = strings.TrimPrefix(path.Clean("/"+name), "/"); name == "." {
+		return ""
+	}
+	return name
+}
+
+// find returns the file or directory of a clean name; nil where there is none.
+func (f *FS) find(name string) *inode {
+	node := f.root
+	for name != "" && node != nil {
+		if node.dir == nil {
+			return nil
+		}
+		var base string
+		base, name, _ = strings.Cut(name, "/")
+		node = node.dir.names[base]
+	}
+	return node
+}
 
 // split finds the directory of a name.
 func (f *FS) split(op Kind, name string) (*dir, string, error) {
 	parent, base := path.Split(clean(name))
-	d := f.dirs[key(parent)]
-	if d == nil {
+	node := f.find(strings.TrimSuffix(parent, "/"))
+	if node == nil || node.dir == nil || base == "" {
 		return nil, "", &fs.PathError{Op: string(op), Path: name, Err: fs.ErrNotExist}
 	}
-	return d, base, nil
+	return node.dir, base, nil
 }
-
-// key is a directory's key in FS.dirs.
-func key(name string) string { return path.Clean(clean(name)) }
 
 // OpenFile implements vfs.FS. Access modes are not enforced.
 func (f *FS) OpenFile(name string, flag int, _ fs.FileMode) (vfs.File, error) {
@@ -165,13 +128,14 @@ func (f *FS) OpenFile(name string, flag int, _ fs.FileMode) (vfs.File, error) {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 	case node != nil && flag&os.O_CREATE != 0 && flag&os.O_EXCL != 0:
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrExist}
+	case node != nil && node.dir != nil:
+		return nil, &fs.PathError{Op: "open", Path: name, Err: syscall.EISDIR}
 	case node == nil:
 		if err := f.begin(Op{Kind: Create, Name: name}); err != nil {
 			return nil, err
 		}
 		node = &inode{}
-		d.names[base] = node
-		d.changes = append(d.changes, nameChange{new: base, node: node})
+		d.change(nameChange{new: base, node: node})
 		f.mu.Unlock()
 	}
 	file := &file{fs: f, name: name, node: node}
@@ -204,42 +168,32 @@ func (f *FS) Rename(oldName, newName string) error {
 	if d != to {
 		return &fs.PathError{Op: string(Rename), Path: newName, Err: syscall.EXDEV}
 	}
-	delete(d.names, oldBase)
-	d.names[newBase] = node
-	d.changes = append(d.changes, nameChange{old: oldBase, new: newBase, node: node})
+	d.change(nameChange{old: oldBase, new: newBase, node: node})
 	return nil
 }
 
-// Remove implements vfs.FS for files.
+// Remove implements vfs.FS.
 func (f *FS) Remove(name string) error {
 	f.mu.Lock()
 	d, base, err := f.split(Remove, name)
-	missing := err == nil && d.names[base] == nil
-	f.mu.Unlock()
-	if err != nil {
-		return err
+	var node *inode
+	if err == nil {
+		node = d.names[base]
 	}
-	if missing {
-		return f.removeDir(name)
+	f.mu.Unlock()
+	switch {
+	case err != nil:
+		return err
+	case node == nil:
+		return &fs.PathError{Op: string(Remove), Path: name, Err: fs.ErrNotExist}
+	case node.dir != nil && len(node.dir.names) > 0:
+		return &fs.PathError{Op: string(Remove), Path: name, Err: syscall.ENOTEMPTY}
 	}
 	if err := f.begin(Op{Kind: Remove, Name: name}); err != nil {
 		return err
 	}
 	defer f.mu.Unlock()
-	d.changes = append(d.changes, nameChange{old: base, node: d.names[base]})
-	delete(d.names, base)
-	return nil
-}
-
-// removeDir removes an empty directory, durably at once.
-func (f *FS) removeDir(name string) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	d := f.dirs[key(name)]
-	if d == nil || len(d.names) > 0 {
-		return &fs.PathError{Op: string(Remove), Path: name, Err: fs.ErrNotExist}
-	}
-	delete(f.dirs, key(name))
+	d.change(nameChange{old: base, node: node})
 	return nil
 }
 
@@ -247,37 +201,42 @@ func (f *FS) removeDir(name string) error {
 func (f *FS) List(name string) ([]string, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	d := f.dirs[key(name)]
-	if d == nil {
+	node := f.find(clean(name))
+	if node == nil || node.dir == nil {
 		return nil, &fs.PathError{Op: "list", Path: name, Err: fs.ErrNotExist}
 	}
-	var names []string
-	for n := range d.names {
-		names = append(names, n)
-	}
-	for other := range f.dirs {
-		if other != "." && key(path.Dir(other)) == key(name) {
-			names = append(names, path.Base(other))
-		}
-	}
-	slices.Sort(names)
-	return names, nil
+	return slices.Sorted(maps.Keys(node.dir.names)), nil
 }
 
-// MkdirAll implements vfs.FS. Directories, unlike files, are durable at once.
+// MkdirAll implements vfs.FS.
 func (f *FS) MkdirAll(name string, _ fs.FileMode) error {
-	for at := key(name); at != "."; at = key(path.Dir(at)) {
+	full := clean(name)
+	for end := 0; end < len(full); {
+		if next := strings.IndexByte(full[end+1:], '/'); next >= 0 {
+			end += 1 + next
+		} else {
+			end = len(full)
+		}
 		f.mu.Lock()
-		exists := f.dirs[at] != nil
+		node := f.find(full[:end])
 		f.mu.Unlock()
-		if exists {
+		if node != nil && node.dir == nil {
+			return &fs.PathError{Op: string(Mkdir), Path: name, Err: syscall.ENOTDIR}
+		}
+		if node != nil {
 			continue
 		}
-		if err := f.begin(Op{Kind: Mkdir, Name: at}); err != nil {
+		if err := f.begin(Op{Kind: Mkdir, Name: full[:end]}); err != nil {
 			return err
 		}
-		f.dirs[at] = newDir()
+		d, base, err := f.split(Mkdir, full[:end])
+		if err == nil {
+			d.change(nameChange{new: base, node: newDir()})
+		}
 		f.mu.Unlock()
+		if err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -289,56 +248,33 @@ func (f *FS) SyncDir(name string) error {
 		f.mu.Lock()
 	}
 	defer f.mu.Unlock()
-	d := f.dirs[key(name)]
-	if d == nil {
+	node := f.find(clean(name))
+	if node == nil || node.dir == nil {
 		return &fs.PathError{Op: string(SyncDir), Path: name, Err: fs.ErrNotExist}
 	}
-	if err != nil {
-		for i := range d.changes {
-			d.changes[i].clean = true
-		}
-		return err
-	}
-	dirty := slices.DeleteFunc(slices.Clone(d.changes), func(c nameChange) bool { return c.clean })
-	applyNames(d.durable, dirty)
-	d.changes = slices.DeleteFunc(d.changes, func(c nameChange) bool { return !c.clean })
-	return nil
-}
-
-// applyNames makes changes to a directory's names.
-func applyNames(names map[string]*inode, changes []nameChange) {
-	for _, c := range changes {
-		if c.old != "" && names[c.old] == c.node {
-			delete(names, c.old)
-		}
-		if c.new != "" {
-			maps.DeleteFunc(names, func(_ string, n *inode) bool { return n == c.node })
-			names[c.new] = c.node
-		}
-	}
+	node.dir.sync(err == nil)
+	return err
 }
 
 // SizeBytes implements vfs.FS.
 func (f *FS) SizeBytes(name string) (int64, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	d, base, err := f.split("stat", name)
-	if err != nil {
-		return 0, err
-	}
-	if d.names[base] == nil {
+	node := f.find(clean(name))
+	if node == nil || node.dir != nil {
 		return 0, &fs.PathError{Op: "stat", Path: name, Err: fs.ErrNotExist}
 	}
-	return int64(len(d.names[base].contents)), nil
+	return int64(len(node.contents)), nil
 }
 
-// used is the bytes that all files take or have reserved.
-func (f *FS) used() int64 {
+// used is the bytes that all files below a directory take or have reserved.
+func (n *inode) used() int64 {
+	if n.dir == nil {
+		return max(int64(len(n.contents)), n.reserved)
+	}
 	var sum int64
-	for _, d := range f.dirs {
-		for _, n := range d.names {
-			sum += max(int64(len(n.contents)), n.reserved)
-		}
+	for _, below := range n.dir.names {
+		sum += below.used()
 	}
 	return sum
 }
@@ -346,128 +282,8 @@ func (f *FS) used() int64 {
 // grow checks that a file may take size bytes.
 func (f *FS) grow(op Kind, name string, node *inode, size int64) error {
 	have := max(int64(len(node.contents)), node.reserved)
-	if f.capacity > 0 && size > have && f.used()+size-have > f.capacity {
+	if f.capacity > 0 && size > have && f.root.used()+size-have > f.capacity {
 		return &fs.PathError{Op: string(op), Path: name, Err: syscall.ENOSPC}
 	}
 	return nil
-}
-
-// file is an open file.
-type file struct {
-	fs   *FS
-	name string
-	node *inode
-}
-
-var _ vfs.File = (*file)(nil)
-
-func (f *file) ReadAt(b []byte, offset int64) (int, error) {
-	f.fs.mu.Lock()
-	defer f.fs.mu.Unlock()
-	if offset >= int64(len(f.node.contents)) {
-		return 0, io.EOF
-	}
-	n := copy(b, f.node.contents[offset:])
-	if n < len(b) {
-		return n, io.EOF
-	}
-	return n, nil
-}
-
-func (f *file) WriteAt(b []byte, offset int64) (int, error) {
-	if err := f.fs.begin(Op{Kind: Write, Name: f.name, Offset: offset, Length: int64(len(b))}); err != nil {
-		return 0, err
-	}
-	defer f.fs.mu.Unlock()
-	if err := f.fs.grow(Write, f.name, f.node, offset+int64(len(b))); err != nil {
-		return 0, err
-	}
-	c := change{offset: offset, bytes: slices.Clone(b)}
-	f.node.changes = append(f.node.changes, c)
-	f.node.apply(c)
-	return len(b), nil
-}
-
-func (f *file) Truncate(sizeBytes int64) error {
-	if err := f.fs.begin(Op{Kind: Truncate, Name: f.name, Length: sizeBytes}); err != nil {
-		return err
-	}
-	defer f.fs.mu.Unlock()
-	if err := f.fs.grow(Truncate, f.name, f.node, sizeBytes); err != nil {
-		return err
-	}
-	c := change{offset: sizeBytes}
-	f.node.changes = append(f.node.changes, c)
-	f.node.apply(c)
-	f.node.reserved = 0
-	return nil
-}
-
-func (f *file) Preallocate(sizeBytes int64) error {
-	if err := f.fs.begin(Op{Kind: Reserve, Name: f.name, Length: sizeBytes}); err != nil {
-		return err
-	}
-	defer f.fs.mu.Unlock()
-	if err := f.fs.grow(Reserve, f.name, f.node, sizeBytes); err != nil {
-		return err
-	}
-	f.node.reserved = max(f.node.reserved, sizeBytes)
-	return nil
-}
-
-func (f *file) Sync() error {
-	err := f.fs.begin(Op{Kind: Sync, Name: f.name})
-	if err != nil {
-		f.fs.mu.Lock()
-	}
-	defer f.fs.mu.Unlock()
-	n := f.node
-	if err != nil {
-		for i := range n.changes {
-			n.changes[i].clean = true
-		}
-		return err
-	}
-	for _, c := range n.changes {
-		if !c.clean {
-			n.applyDurably(c)
-		}
-	}
-	n.changes = slices.DeleteFunc(n.changes, func(c change) bool { return !c.clean })
-	return nil
-}
-
-func (f *file) Datasync() error { return f.Sync() }
-
-func (f *file) SizeBytes() (int64, error) {
-	f.fs.mu.Lock()
-	defer f.fs.mu.Unlock()
-	return int64(len(f.node.contents)), nil
-}
-
-func (f *file) Prefetch() error { return nil }
-
-func (f *file) Close() error { return nil }
-
-// apply makes the change to contents and returns them.
-func (c *change) apply(contents []byte) []byte {
-	if c.bytes == nil {
-		return resize(contents, c.offset)
-	}
-	if end := c.offset + int64(len(c.bytes)); end > int64(len(contents)) {
-		contents = resize(contents, end)
-	}
-	copy(contents[c.offset:], c.bytes)
-	return contents
-}
-
-// resize cuts b, or adds zeros to it.
-func resize(b []byte, size int64) []byte {
-	if size <= int64(len(b)) {
-		return b[:size]
-	}
-	n := len(b)
-	b = slices.Grow(b, int(size)-n)[:size]
-	clear(b[n:])
-	return b
 }

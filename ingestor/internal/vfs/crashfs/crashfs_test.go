@@ -64,6 +64,8 @@ func TestUnsyncedFileMayBeAnything(t *testing.T) {
 func TestSyncedFileIsExactlyThat(t *testing.T) {
 	f := New()
 	require.NoError(t, f.MkdirAll("/d/e", 0o755))
+	require.NoError(t, f.SyncDir("/"))
+	require.NoError(t, f.SyncDir("/d"))
 	file := create(t, f, "/d/e/a")
 	writeAt(t, file, []byte("hello"), 0)
 	require.NoError(t, file.Datasync())
