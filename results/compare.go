@@ -2,104 +2,146 @@ package results
 
 import (
 	"fmt"
-	"io"
 	"maps"
 	"math"
+	"reflect"
 	"slices"
-	"text/tabwriter"
-
-	"golang.org/x/perf/benchmath"
+	"strings"
 )
 
-// Difference is one property in which two environments are unlike.
+// Difference is one property in which the sides of a comparison are unlike.
 type Difference struct {
 	Property, Base, Contender string
 }
 
-// EnvironmentDifferences lists what differs between the machines of two runs. Commits are not among them: comparing them is
-// the purpose.
-func EnvironmentDifferences(base, contender Environment) []Difference {
-	var differences []Difference
-	add := func(property string, a, b any) {
-		if a != b {
-			differences = append(differences, Difference{property, fmt.Sprint(a), fmt.Sprint(b)})
-		}
-	}
-	add("operating system", base.OS, contender.OS)
-	add("kernel", base.Kernel, contender.Kernel)
-	add("processor", base.CPUModel, contender.CPUModel)
-	add("cores", base.Cores, contender.Cores)
-	add("memory", formatBytes(float64(base.MemoryBytes)), formatBytes(float64(contender.MemoryBytes)))
-	add("file system", base.FileSystem, contender.FileSystem)
-	add("device", base.Device, contender.Device)
-	add("Go", base.GoVersion, contender.GoVersion)
-	return differences
+// CompareOptions say what is compared, and what counts.
+type CompareOptions struct {
+	// AllMetrics compares all metrics, not only those of objectives. The correction for their number then hides more.
+	AllMetrics bool
+	// MarginPct is the practical margin: a smaller change of the median counts as none, however sure it is.
+	MarginPct float64
 }
+
+// DefaultMarginPct is the practical margin where none is given.
+const DefaultMarginPct = 2
+
+// The outcomes of one metric's comparison.
+const (
+	Better       = "better"
+	Worse        = "worse"
+	BelowMargin  = "below the margin"    // sure, but too small to matter
+	Equivalent   = "equivalent"          // the whole interval lies within the margin
+	NotShown     = "no difference shown" // anything else: the repetitions do not tell
+	tooFewToShow = "too few repetitions" // no difference, however large, could have been shown
+)
 
 // Change is the comparison of one metric of one scenario.
 type Change struct {
 	Scenario, Metric, Unit string
-	Base, Contender        float64 // medians
-	BaseN, ContenderN      int
+	// Base and Contender are the medians of the sides, with their intervals.
+	Base, Contender CompareSide
 	// ChangePct is from base to contender in percent of base; NaN where base is 0.
 	ChangePct float64
-	// P is the p-value of the Mann-Whitney U test.
-	P float64
-	// Significant tells whether P is below 5 %.
-	Significant bool
-	// Better is +1 where the contender is significantly better, -1 where worse, 0 where neither can be said.
-	Better int
-	// Notes are the test's warnings, for example that there are too few repetitions for any result.
-	Notes []string
+	// LowPct and HighPct enclose the change with ConfidencePct; NaN where a figure is not positive.
+	LowPct, HighPct, ConfidencePct float64
+	// P is the p-value of the two-sided Mann-Whitney U test, CorrectedP the same after Holm's correction for all metrics compared.
+	P, CorrectedP float64
+	// Verdict is Better, Worse and so on.
+	Verdict string
 }
 
-// Comparison is the comparison of two runs.
+// CompareSide is one side's figure.
+type CompareSide struct {
+	N                 int
+	Median, Low, High float64
+}
+
+// Comparison is the comparison of two sides, each of one or more runs.
 type Comparison struct {
+	MarginPct float64
+	// Differences make the sides, or runs of a side, incomparable.
 	Differences []Difference
-	Changes     []Change
-	// OnlyIn names scenarios that one run alone has.
+	// Tuning are differences that a comparison may be about: the server's settings and commit. Device are those of figures that no
+	// setting holds still. Both are for the reader.
+	Tuning, Device []Difference
+	Changes        []Change
+	// OnlyIn names scenarios that one side alone has.
 	OnlyIn []string
 	Notes  []string
 }
 
-// Compare compares the valid repetitions of the scenarios that both runs have. Metrics are those of the objectives, or all
-// where allMetrics is set. It does not refuse unlike environments; the caller decides by Comparison.Differences.
-func Compare(base, contender *Result, allMetrics bool) Comparison {
-	comparison := Comparison{Differences: EnvironmentDifferences(base.Env, contender.Env)}
-	contenders := make(map[string]*Scenario)
-	for i := range contender.Scenarios {
-		contenders[contender.Scenarios[i].Name] = &contender.Scenarios[i]
-	}
-	notes := make(map[string]bool)
-	for i := range base.Scenarios {
-		a := &base.Scenarios[i]
-		b, ok := contenders[a.Name]
-		if !ok {
-			comparison.OnlyIn = append(comparison.OnlyIn, a.Name+" (base)")
+// Compare compares the valid repetitions of the scenarios that both sides have; repetitions of the runs of a side are taken together. It
+// does not refuse unlike fingerprints; the caller decides by Comparison.Differences. Each side has at least one run.
+func Compare(base, contender []*Result, options CompareOptions) Comparison {
+	comparison := Comparison{MarginPct: options.MarginPct, Differences: environmentDifferences(base, contender)}
+	comparison.Tuning, comparison.Device = commitDifferences(base, contender), deviceDifferences(base, contender)
+	a, order := pool(base)
+	b, contenderOrder := pool(contender)
+	for _, name := range order {
+		if b[name] == nil {
+			comparison.OnlyIn = append(comparison.OnlyIn, name+" (base)")
 			continue
 		}
-		delete(contenders, a.Name)
-		for which, scenario := range map[string]*Scenario{"base": a, "contender": b} {
-			if len(validRepetitions(scenario.Repetitions)) == 0 {
-				notes[fmt.Sprintf("%s has no valid repetition in the %s, so it cannot be compared", a.Name, which)] = true
-			}
+		comparison.compareScenario(a[name], b[name], options)
+	}
+	for _, name := range contenderOrder {
+		if a[name] == nil {
+			comparison.OnlyIn = append(comparison.OnlyIn, name+" (contender)")
 		}
-		for _, metric := range comparedMetrics(a, b, allMetrics) {
-			change, ok := compareMetric(a, b, metric)
-			if !ok {
+	}
+	comparison.conclude()
+	return comparison
+}
+
+// pooled is a scenario over all runs of a side.
+type pooled struct {
+	Scenario
+	runs []*Scenario
+}
+
+// pool joins the repetitions of the scenarios of several runs. It returns their names in the order of the runs too.
+func pool(runs []*Result) (map[string]*pooled, []string) {
+	joined := make(map[string]*pooled)
+	var order []string
+	for _, run := range runs {
+		for i := range run.Scenarios {
+			scenario := &run.Scenarios[i]
+			if scenario.State == Skipped {
 				continue
 			}
-			comparison.Changes = append(comparison.Changes, change)
-			for _, note := range change.Notes {
-				notes[note] = true
+			of := joined[scenario.Name]
+			if of == nil {
+				of = &pooled{Scenario: *scenario}
+				of.Repetitions = nil
+				joined[scenario.Name] = of
+				order = append(order, scenario.Name)
 			}
+			of.runs = append(of.runs, scenario)
+			of.Repetitions = append(of.Repetitions, scenario.Repetitions...)
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(contenders)) {
-		comparison.OnlyIn = append(comparison.OnlyIn, name+" (contender)")
+	return joined, order
+}
+
+func (c *Comparison) compareScenario(a, b *pooled, options CompareOptions) {
+	c.Differences = append(c.Differences, loadDifferences(a, b)...)
+	c.Tuning = append(c.Tuning, settingDifferences(a, b)...)
+	for _, side := range []struct {
+		name     string
+		scenario *pooled
+	}{{"base", a}, {"contender", b}} {
+		valid := len(validRepetitions(side.scenario.Repetitions))
+		if valid == 0 {
+			c.Notes = append(c.Notes, fmt.Sprintf("%s has no valid repetition in the %s, so it cannot be compared", a.Name, side.name))
+		} else if all := len(side.scenario.Repetitions); valid < all {
+			c.Notes = append(c.Notes, fmt.Sprintf("%s: %d of %d repetitions of the %s are not valid and were left out", a.Name, all-valid, all, side.name))
+		}
 	}
-	comparison.Notes = slices.Sorted(maps.Keys(notes))
-	return comparison
+	for _, metric := range comparedMetrics(&a.Scenario, &b.Scenario, options.AllMetrics) {
+		if change, ok := compareMetric(&a.Scenario, &b.Scenario, metric); ok {
+			c.Changes = append(c.Changes, change)
+		}
+	}
 }
 
 // comparedMetrics lists names; counts that say only whether a run is correct are left to the verdict.
@@ -117,74 +159,179 @@ func comparedMetrics(a, b *Scenario, all bool) []string {
 }
 
 func compareMetric(a, b *Scenario, name string) (Change, bool) {
-	baseValues, contenderValues := valuesOf(validRepetitions(a.Repetitions), name), valuesOf(validRepetitions(b.Repetitions), name)
-	if len(baseValues) == 0 || len(contenderValues) == 0 {
+	base, contender := valuesOf(validRepetitions(a.Repetitions), name), valuesOf(validRepetitions(b.Repetitions), name)
+	if len(base) == 0 || len(contender) == 0 {
 		return Change{}, false
 	}
 	metric, _ := LookUp(name)
-	base := benchmath.NewSample(baseValues, &benchmath.DefaultThresholds)
-	contender := benchmath.NewSample(contenderValues, &benchmath.DefaultThresholds)
-	test := benchmath.AssumeNothing.Compare(base, contender)
 	change := Change{
-		Scenario: a.Name, Metric: name, Unit: metric.Unit,
-		Base: summarize(baseValues).median, Contender: summarize(contenderValues).median,
-		BaseN: len(baseValues), ContenderN: len(contenderValues), P: test.P, ChangePct: math.NaN(),
+		Scenario: a.Name, Metric: name, Unit: metric.Unit, Base: compareSide(base), Contender: compareSide(contender),
+		P: rankTest(base, contender), ChangePct: math.NaN(), LowPct: math.NaN(), HighPct: math.NaN(),
 	}
-	if change.Base != 0 {
-		change.ChangePct = 100 * (change.Contender - change.Base) / change.Base
+	if change.Base.Median != 0 {
+		change.ChangePct = 100 * (change.Contender.Median/change.Base.Median - 1)
 	}
-	change.Significant = test.P < test.Alpha
-	for _, warning := range test.Warnings {
-		change.Notes = append(change.Notes, warning.Error())
-	}
-	if change.Significant && change.Contender != change.Base {
-		change.Better = metric.Better
-		if change.Contender < change.Base {
-			change.Better = -metric.Better
-		}
+	if low, high, confidence, ok := ratioInterval(base, contender); ok {
+		change.LowPct, change.HighPct, change.ConfidencePct = 100*(low-1), 100*(high-1), 100*confidence
 	}
 	return change, true
 }
 
-// WriteComparison prints a comparison, differences of environment first.
-func WriteComparison(w io.Writer, c Comparison) error {
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	if len(c.Differences) > 0 {
-		fmt.Fprintln(table, "ENVIRONMENT\tBASE\tCONTENDER")
-		for _, d := range c.Differences {
-			fmt.Fprintf(table, "%s\t%s\t%s\n", d.Property, d.Base, d.Contender)
-		}
-		fmt.Fprintln(table)
-	}
-	fmt.Fprintln(table, "SCENARIO\tMETRIC\tBASE\tCONTENDER\tCHANGE\tP\tN\tVERDICT")
-	for _, change := range c.Changes {
-		pct := "n/a"
-		if !math.IsNaN(change.ChangePct) {
-			pct = fmt.Sprintf("%+.1f%%", change.ChangePct)
-		}
-		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%.3f\t%d+%d\t%s\n", change.Scenario, change.Metric,
-			FormatValue(change.Base, change.Unit), FormatValue(change.Contender, change.Unit), pct,
-			change.P, change.BaseN, change.ContenderN, change.verdict())
-	}
-	if err := table.Flush(); err != nil {
-		return err
-	}
-	for _, name := range c.OnlyIn {
-		fmt.Fprintf(w, "only in one run: %s\n", name)
-	}
-	for _, note := range c.Notes {
-		fmt.Fprintf(w, "note: %s\n", note)
-	}
-	return nil
+func compareSide(values []float64) CompareSide {
+	found := summarize(values)
+	return CompareSide{N: len(values), Median: found.median, Low: found.low, High: found.high}
 }
 
-func (c Change) verdict() string {
-	switch {
-	case c.Better > 0:
-		return "better"
-	case c.Better < 0:
-		return "worse"
-	default:
-		return "no difference shown"
+// conclude corrects the p-values for their number and gives the verdicts.
+func (c *Comparison) conclude() {
+	p := make([]float64, len(c.Changes))
+	for i, change := range c.Changes {
+		p[i] = change.P
 	}
+	tooFew := false
+	for i, corrected := range holm(p) {
+		change := &c.Changes[i]
+		change.CorrectedP = corrected
+		change.Verdict = change.verdict(c.MarginPct)
+		// Of all metrics the first in Holm's order needs the least; what cannot be shown even then cannot be shown at all.
+		if change.Verdict == NotShown && smallestP(change.Base.N, change.Contender.N)*float64(len(p)) >= significance {
+			change.Verdict, tooFew = tooFewToShow, true
+		}
+	}
+	if tooFew {
+		c.Notes = append(c.Notes, fmt.Sprintf("with %d metrics compared it takes %d repetitions on each side to show even the clearest change of one",
+			len(p), repetitionsToShow(len(p))))
+	}
+}
+
+func (c *Change) verdict(marginPct float64) string {
+	metric, _ := LookUp(c.Metric)
+	switch {
+	case c.LowPct > -marginPct && c.HighPct < marginPct && c.ConfidencePct >= 100*(1-significance):
+		return Equivalent
+	case c.CorrectedP >= significance || c.Contender.Median == c.Base.Median:
+		return NotShown
+	case math.Abs(c.ChangePct) < marginPct:
+		return BelowMargin
+	case (c.Contender.Median > c.Base.Median) == (metric.Better > 0):
+		return Better
+	}
+	return Worse
+}
+
+// Any tells whether any change has this verdict.
+func (c *Comparison) Any(verdict string) bool {
+	return slices.ContainsFunc(c.Changes, func(change Change) bool { return change.Verdict == verdict })
+}
+
+// environmentDifferences lists what differs between the machines of any two runs.
+func environmentDifferences(base, contender []*Result) []Difference {
+	of := func(name string, value func(Environment) any) []Difference {
+		return differing(name, base, contender, func(r *Result) string { return fmt.Sprint(value(r.Env)) })
+	}
+	return slices.Concat(
+		of("operating system", func(e Environment) any { return e.OS }),
+		of("kernel", func(e Environment) any { return e.Kernel }),
+		of("processor", func(e Environment) any { return e.CPUModel }),
+		of("cores", func(e Environment) any { return e.Cores }),
+		of("memory", func(e Environment) any { return formatBytes(float64(e.MemoryBytes)) }),
+		of("file system", func(e Environment) any { return e.FileSystem }),
+		of("device", func(e Environment) any { return e.Device }),
+		of("Go", func(e Environment) any { return e.GoVersion }),
+	)
+}
+
+func commitDifferences(base, contender []*Result) []Difference {
+	return differing("commit", base, contender, func(r *Result) string { return r.Env.commitWords() })
+}
+
+// deviceRatio is the factor between the device's fdatasync medians from which the reader is told.
+const deviceRatio = 1.25
+
+// deviceDifferences says where the disk itself was faster on one side: then latencies differ without any change of the server.
+func deviceDifferences(base, contender []*Result) []Difference {
+	values := func(runs []*Result) []float64 {
+		var list []float64
+		for _, run := range runs {
+			list = append(list, float64(run.Env.FdatasyncP50Nanos))
+		}
+		return list
+	}
+	a, b := summarize(values(base)).median, summarize(values(contender)).median
+	if max(a, b) < deviceRatio*min(a, b) {
+		return nil
+	}
+	return []Difference{{"fdatasync p50", formatNanos(a), formatNanos(b)}}
+}
+
+// loadDifferences lists in what the loads of a scenario differ: such figures do not measure the same.
+func loadDifferences(a, b *pooled) []Difference {
+	return slices.Concat(
+		differingScenarios(a, b, "ack level", func(s *Scenario) string { return s.AckLevel }),
+		differingScenarios(a, b, "client", func(s *Scenario) string { return s.Client }),
+		differingScenarios(a, b, "offered rate", func(s *Scenario) string { return FormatValue(s.OfferedRate, "records/s") }),
+		differingScenarios(a, b, "load", func(s *Scenario) string { return s.LoadSHA256[:min(12, len(s.LoadSHA256))] }),
+	)
+}
+
+// settingDifferences lists the server's settings that differ.
+func settingDifferences(a, b *pooled) []Difference {
+	base, contender := flatten("", a.Server), flatten("", b.Server)
+	keys := maps.Clone(base)
+	maps.Copy(keys, contender)
+	var list []Difference
+	for _, key := range slices.Sorted(maps.Keys(keys)) {
+		if base[key] != contender[key] {
+			word := func(s string) string {
+				if s == "" {
+					return "default"
+				}
+				return s
+			}
+			list = append(list, Difference{a.Name + ": " + key, word(base[key]), word(contender[key])})
+		}
+	}
+	return list
+}
+
+// flatten writes nested settings as "wal.segment_bytes".
+func flatten(prefix string, settings map[string]any) map[string]string {
+	flat := make(map[string]string)
+	for key, value := range settings {
+		if inner, ok := value.(map[string]any); ok {
+			maps.Copy(flat, flatten(prefix+key+".", inner))
+			continue
+		}
+		flat[prefix+key] = fmt.Sprint(value)
+	}
+	return flat
+}
+
+func differing(property string, base, contender []*Result, of func(*Result) string) []Difference {
+	return unlike(property, collect(base, of), collect(contender, of))
+}
+
+func differingScenarios(a, b *pooled, property string, of func(*Scenario) string) []Difference {
+	return unlike(a.Name+": "+property, collect(a.runs, of), collect(b.runs, of))
+}
+
+func collect[T any](list []T, of func(T) string) []string {
+	var values []string
+	for _, item := range list {
+		if value := of(item); !slices.Contains(values, value) {
+			values = append(values, value)
+		}
+	}
+	return values
+}
+
+// unlike is the difference of two lists of values, nothing where each holds the same one alone. A value that old runs do not have is
+// empty, and tells nothing.
+func unlike(property string, base, contender []string) []Difference {
+	empty := func(s string) bool { return s == "" }
+	base, contender = slices.DeleteFunc(base, empty), slices.DeleteFunc(contender, empty)
+	if len(base) == 0 || len(contender) == 0 || len(base) == 1 && reflect.DeepEqual(base, contender) {
+		return nil
+	}
+	return []Difference{{property, strings.Join(base, ", "), strings.Join(contender, ", ")}}
 }

@@ -55,6 +55,9 @@ type Scenario struct {
 	// AckLevel is what the acks carried (not what was asked for), Client who sent and how: no rate is shown without them.
 	AckLevel string `json:"ack_level"`
 	Client   string `json:"client"`
+	// LoadSHA256 is a fingerprint of what was sent and done, Server the settings that the scenario gave the server.
+	LoadSHA256 string         `json:"load_sha256,omitempty"`
+	Server     map[string]any `json:"server,omitempty"`
 	// OfferedRate is records per second offered by an open loop; 0 for a closed one.
 	OfferedRate float64 `json:"offered_records_per_second"`
 	// MinConfidencePct is the least confidence that an objective's interval must have to be judged.

@@ -1,6 +1,8 @@
 package scenarios
 
 import (
+	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"os"
@@ -292,6 +294,14 @@ func DefaultAckLevel(method engine.Method) string {
 		return "buffered"
 	}
 	return "wal_synced"
+}
+
+// LoadSHA256 is a fingerprint of what is sent and done to the server; not of the server's settings, the
+// objectives and the number of repetitions. Figures of unlike loads cannot be compared.
+func (s *Scenario) LoadSHA256() string {
+	// Nothing here fails to encode: numbers, texts and lists.
+	content, _ := json.Marshal([]any{s.Load, s.Neighbour, s.Actions, s.End, s.Database})
+	return fmt.Sprintf("%x", sha256.Sum256(content))
 }
 
 // EngineConfig is the load as the engine takes it. What belongs to one run is left to the caller: target, API keys, script,

@@ -223,3 +223,17 @@ func TestEditDistance(t *testing.T) {
 		require.Equal(t, test.want, editDistance(test.a, test.b), "%s %s", test.a, test.b)
 	}
 }
+
+// TestLoadSHA256 tells loads apart, and not what may differ between runs that are compared.
+func TestLoadSHA256(t *testing.T) {
+	of := func(text string) string {
+		scenario, err := loadText(t, text)
+		require.NoError(t, err)
+		return scenario.LoadSHA256()
+	}
+	want := of(valid)
+	require.Equal(t, want, of(valid))
+	require.Equal(t, want, of(valid+"server: {wal: {direct_io: \"off\"}}\nrepetitions: 5\n"), "what may be compared")
+	require.NotEqual(t, want, of(strings.Replace(valid, "1_000", "2_000", 1)))
+	require.NotEqual(t, want, of(valid+"end: kill\n"))
+}

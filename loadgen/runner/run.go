@@ -118,7 +118,7 @@ type run struct {
 func (r *run) scenario(ctx context.Context, s *scenarios.Scenario) (results.Scenario, error) {
 	outcome := results.Scenario{
 		Name: s.Name, Description: s.Description, File: s.File, AckLevel: "none seen, asked for " + s.Load.AckLevel, Client: s.Load.Words(),
-		OfferedRate: s.Load.OfferedRate(), MinConfidencePct: s.Validity.MinConfidencePct, Objectives: []results.Objective{}, Repetitions: []results.Repetition{},
+		LoadSHA256: s.LoadSHA256(), Server: s.Server, OfferedRate: s.Load.OfferedRate(), MinConfidencePct: s.Validity.MinConfidencePct, Objectives: []results.Objective{}, Repetitions: []results.Repetition{},
 	}
 	for _, o := range s.Objectives {
 		outcome.Objectives = append(outcome.Objectives, results.Objective{

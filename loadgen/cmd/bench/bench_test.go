@@ -77,6 +77,22 @@ func TestLoadFlagsBecomeAConfig(t *testing.T) {
 	require.Equal(t, replay.Pace{TimeScale: 2}, flags.pace())
 }
 
+func TestCompareFailsOnWorseWhereAsked(t *testing.T) {
+	save := func(first float64) string {
+		dir := t.TempDir()
+		scenario := results.Scenario{Name: "s", Objectives: []results.Objective{{Metric: "commit_p99_ns"}}}
+		for i := range 5 {
+			scenario.Repetitions = append(scenario.Repetitions, results.Repetition{Metrics: map[string]float64{"commit_p99_ns": first + float64(i)}})
+		}
+		require.NoError(t, (&results.Result{SchemaVersion: results.SchemaVersion, Scenarios: []results.Scenario{scenario}}).Save(dir))
+		return dir
+	}
+	fast, slow := save(100), save(200)
+	require.Equal(t, 0, execute(t, "compare", fast, slow))
+	require.Equal(t, results.ExitFail, execute(t, "compare", fast, slow, "--fail-on-worse"))
+	require.Equal(t, 0, execute(t, "compare", slow, fast, "--fail-on-worse"))
+}
+
 func TestCompareRefusesUnlikeMachines(t *testing.T) {
 	save := func(kernel string) string {
 		dir := t.TempDir()
@@ -88,4 +104,10 @@ func TestCompareRefusesUnlikeMachines(t *testing.T) {
 	require.Equal(t, 0, execute(t, "compare", base, same))
 	require.Equal(t, results.ExitBadInput, execute(t, "compare", base, other))
 	require.Equal(t, 0, execute(t, "compare", base, other, "--force"))
+	require.Equal(t, 0, execute(t, "compare", base, same, "--", base))
+	for _, args := range [][]string{
+		{base, same, base}, {"--", base, same}, {base, same, "--"}, {base, same, "--margin", "-1"}, {base, "--", same, other},
+	} {
+		require.Equal(t, results.ExitBadInput, execute(t, append([]string{"compare"}, args...)...), args)
+	}
 }
