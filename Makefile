@@ -7,7 +7,7 @@ GO_FILES := $(shell find ingestor loadgen scenarios results crashtest internal p
 VENV     := .venv
 FUZZTIME ?= 30s
 
-.PHONY: help build test bench bench-wal bench-stages bench-hot bench-sustained run up lint fuzz crashtest crashtest-long generate verify-generated vuln container clean
+.PHONY: help build test bench bench-wal bench-stages bench-hot bench-sustained run up lint fuzz crashtest crashtest-long mutants generate verify-generated vuln container clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,6 +62,9 @@ crashtest: build ## the crash tests alone, as `make test` runs them, with their 
 
 crashtest-long: build ## the crash tests for hours: 100 times and more of what `make crashtest` explores
 	scripts/crashtest long
+
+mutants: ## judge the judge: plant deliberate mistakes in the server, each of which some test must notice; 40 minutes
+	$(GO) run ./crashtest/mutants/cmd/mutants
 
 generate: ## protobuf code for Go and Python
 	cd proto && $(GO) tool -modfile=../tools/go.mod buf generate
