@@ -2,7 +2,6 @@ package batch
 
 import (
 	"bytes"
-	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -34,7 +33,8 @@ type Rows struct {
 	// ContentTypes holds the content type of each of Raws, DefaultContentType where the batch names none.
 	ContentTypes []string
 	Refs         []Ref
-	// Attrs holds the records' attributes as JSON, one after the other. Records with equal attributes share one object.
+	// Attrs holds the records' attributes as JSON, one after the other. Records with equal attributes share one object, as long
+	// as there are not many different ones in between.
 	Attrs []byte
 
 	// Room for the attributes of the record being read, kept between calls.
@@ -42,6 +42,8 @@ type Rows struct {
 	columns    *columns
 	cursors    []uint32
 	order      []int
+	interner   *interner
+	sorter     *sorter // nil until rows were out of order
 }
 
 // Len returns the number of records.
@@ -69,28 +71,41 @@ func (r *Rows) Attributes(i int) []byte {
 // ContentType returns the content type of record i's payload.
 func (r *Rows) ContentType(i int) string { return r.ContentTypes[r.Refs[i].Batch] }
 
+// Grow makes room for n more records.
+func (r *Rows) Grow(n int) { r.Refs = slices.Grow(r.Refs, n) }
+
+// Trim gives back what is not needed for maxRecords records with maxAttrsBytes of attributes. REQUIRES: r is empty.
+func (r *Rows) Trim(maxRecords, maxAttrsBytes int) {
+	if cap(r.Refs) > maxRecords {
+		r.Refs, r.sorter = nil, nil
+	}
+	if r.sorter != nil && cap(r.sorter.keys) > maxRecords {
+		r.sorter = nil
+	}
+	if cap(r.Attrs) > maxAttrsBytes {
+		r.Attrs = nil
+	}
+}
+
 // Reset empties r and lets go of the batches; the memory of Refs and Attrs is kept for reuse.
 func (r *Rows) Reset() {
+	if r.interner != nil && len(r.Attrs) > 0 {
+		r.interner.reset()
+	}
 	clear(r.Raws)
 	clear(r.ContentTypes)
 	r.Raws, r.ContentTypes, r.Refs, r.Attrs = r.Raws[:0], r.ContentTypes[:0], r.Refs[:0], r.Attrs[:0]
 }
 
-// SortByTime orders the records by timestamp, then by LSN.
-func (r *Rows) SortByTime() {
-	slices.SortFunc(r.Refs, func(a, b Ref) int {
-		if c := cmp.Compare(a.TimeUnixNano, b.TimeUnixNano); c != 0 {
-			return c
-		}
-		return cmp.Compare(a.LSN, b.LSN)
-	})
-}
-
 // AppendBatch adds the records of a batch that Validate has accepted, in the batch's order. The first one has firstLSN, the
 // next firstLSN + 1, and so on. raw is kept. On bytes that are not a valid batch it returns ErrInvalid and adds nothing.
 func (r *Rows) AppendBatch(raw []byte, firstLSN uint64) error {
+	if r.interner == nil {
+		r.interner = new(interner)
+	}
 	refs, attrs, raws := len(r.Refs), len(r.Attrs), len(r.Raws)
 	if err := r.appendBatch(raw, firstLSN); err != nil {
+		r.interner.reset() // it may know of what is dropped here
 		r.Refs, r.Attrs, r.Raws, r.ContentTypes = r.Refs[:refs], r.Attrs[:attrs], r.Raws[:raws], r.ContentTypes[:raws]
 		return err
 	}
@@ -158,14 +173,27 @@ func (r *Rows) appendRow(raw []byte, start, end int, lsn uint64) error {
 		Version:      rec.version,
 	}
 	if len(r.attributes) > 0 {
-		ref.AttrOff, ref.AttrLen = r.appendAttributes(raw)
+		attributes := r.appendAttributes(raw)
+		ref.AttrOff, ref.AttrLen = attributes.offset, attributes.length
 	}
 	r.Refs = append(r.Refs, ref)
 	return nil
 }
 
-// appendAttributes writes r.attributes, of which there is at least one, to Attrs and returns where they are.
-func (r *Rows) appendAttributes(raw []byte) (offset uint64, length uint32) {
+// appendAttributes finds r.attributes, of which there is at least one, in Attrs, or writes them to it, and returns where they are.
+func (r *Rows) appendAttributes(raw []byte) object {
+	encoded, ok := encodedSpan(raw, r.attributes)
+	if !ok {
+		return r.writeAttributes(raw)
+	}
+	slot, known := r.internEncoded(raw, encoded)
+	if !known {
+		*slot = encodedAttributes{uint32(len(r.Raws) - 1), encoded, r.writeAttributes(raw)}
+	}
+	return slot.object
+}
+
+func (r *Rows) writeAttributes(raw []byte) object {
 	slices.SortStableFunc(r.attributes, func(a, b attribute) int {
 		return bytes.Compare(a.key.of(raw), b.key.of(raw))
 	})
@@ -176,22 +204,8 @@ func (r *Rows) appendAttributes(raw []byte) (offset uint64, length uint32) {
 		}
 		r.Attrs = appendMember(r.Attrs, start, a.key.of(raw), a.value.of(raw))
 	}
-	return r.closeObject(start)
-}
-
-// closeObject ends the JSON object that begins at Attrs[start:] and returns where it is: where the object before it is equal,
-// it is that one.
-func (r *Rows) closeObject(start int) (offset uint64, length uint32) {
 	r.Attrs = append(r.Attrs, '}')
-	length = uint32(len(r.Attrs) - start)
-	if n := len(r.Refs); n > 0 && r.Refs[n-1].AttrLen == length {
-		last := r.Refs[n-1].AttrOff
-		if bytes.Equal(r.Attrs[last:last+uint64(length)], r.Attrs[start:]) {
-			r.Attrs = r.Attrs[:start]
-			return last, length
-		}
-	}
-	return uint64(start), length
+	return r.internObject(start)
 }
 
 // appendColumns adds the records of raw's columns.
@@ -223,7 +237,8 @@ func (r *Rows) appendColumns(raw []byte, firstLSN uint64) error {
 			ref.Version = number(raw, c.versions, i)
 		}
 		if c.attributeCount > 0 {
-			ref.AttrOff, ref.AttrLen = r.appendColumnAttributes(raw, c, i)
+			attributes := r.appendColumnAttributes(raw, c, i)
+			ref.AttrOff, ref.AttrLen = attributes.offset, attributes.length
 		}
 		r.Refs = append(r.Refs, ref)
 	}
@@ -243,7 +258,7 @@ func (r *Rows) sortColumns(raw []byte, c *columns) {
 }
 
 // appendColumnAttributes writes record i's attributes to Attrs and moves the cursors on to the next record.
-func (r *Rows) appendColumnAttributes(raw []byte, c *columns, i int) (offset uint64, length uint32) {
+func (r *Rows) appendColumnAttributes(raw []byte, c *columns, i int) object {
 	start := len(r.Attrs)
 	for _, k := range r.order {
 		a := &c.attributes[k]
@@ -256,7 +271,8 @@ func (r *Rows) appendColumnAttributes(raw []byte, c *columns, i int) (offset uin
 		r.Attrs = appendMember(r.Attrs, start, a.key.of(raw), value)
 	}
 	if len(r.Attrs) == start {
-		return 0, 0
+		return object{}
 	}
-	return r.closeObject(start)
+	r.Attrs = append(r.Attrs, '}')
+	return r.internObject(start)
 }

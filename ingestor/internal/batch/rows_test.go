@@ -23,7 +23,7 @@ func TestRowsHoldManyBatches(t *testing.T) {
 	require.Equal(t, DefaultContentType, rows.ContentType(0))
 	require.Equal(t, "text/csv", rows.ContentType(3))
 
-	rows.SortByTime()
+	rows.SortByTime(0)
 	var lsns []uint64
 	for i := range rows.Len() {
 		lsns = append(lsns, rows.Refs[i].LSN)
@@ -47,7 +47,7 @@ func TestRowsSortByTime(t *testing.T) {
 	}
 	var rows Rows
 	require.NoError(t, rows.AppendBatch(marshal(t, m), 1))
-	rows.SortByTime()
+	rows.SortByTime(0)
 	require.True(t, slices.IsSortedFunc(rows.Refs, func(a, b Ref) int {
 		if a.TimeUnixNano != b.TimeUnixNano {
 			return int(a.TimeUnixNano - b.TimeUnixNano)

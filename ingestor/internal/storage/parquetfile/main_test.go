@@ -61,6 +61,8 @@ type generator struct {
 	t    testing.TB
 	rng  *rand.Rand
 	next uint64 // LSN
+	// v7 makes event ids that share their beginnings, as those of version 7 do.
+	v7 bool
 	// sent holds every record, by LSN - 1.
 	sent []record
 }
@@ -126,6 +128,9 @@ func (g *generator) row(s spec) *storagepb.DataRecord {
 		Payload:           make([]byte, g.rng.IntN(120)),
 	}
 	binary.LittleEndian.PutUint64(row.EventId, g.rng.Uint64())
+	if g.v7 {
+		binary.BigEndian.PutUint64(row.EventId, uint64(row.TimestampUnixNano/1e6)<<16|0x7000)
+	}
 	binary.LittleEndian.PutUint64(row.EventId[8:], g.next)
 	for i := range row.Payload {
 		row.Payload[i] = byte(g.rng.IntN(256))

@@ -26,6 +26,16 @@ type output struct {
 	crc32c                   uint32
 }
 
+// offset returns the offset in the file of what is written next.
+func (o *output) offset() int64 { return o.writtenBytes + int64(o.used) }
+
+// writeExtent writes b and says where it lies.
+func (o *output) writeExtent(b []byte) (extent, error) {
+	x := extent{offset: o.offset(), length: int64(len(b)), crc32c: crc32.Checksum(b, castagnoli)}
+	_, err := o.Write(b)
+	return x, err
+}
+
 func newOutput() *output { return &output{buffer: vfs.AlignedBuffer(outputBufferBytes)} }
 
 // reset begins a new file.

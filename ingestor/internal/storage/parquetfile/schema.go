@@ -1,13 +1,10 @@
 package parquetfile
 
 import (
-	"fmt"
-
 	"github.com/parquet-go/parquet-go"
-	"github.com/parquet-go/parquet-go/compress"
-	"github.com/parquet-go/parquet-go/compress/snappy"
-	"github.com/parquet-go/parquet-go/compress/uncompressed"
-	"github.com/parquet-go/parquet-go/compress/zstd"
+	"github.com/parquet-go/parquet-go/deprecated"
+	"github.com/parquet-go/parquet-go/encoding/thrift"
+	"github.com/parquet-go/parquet-go/format"
 )
 
 // The columns of every file, in this order.
@@ -24,66 +21,63 @@ const (
 	columnCount
 )
 
-// schemaRow declares the columns. No value of it is ever made: rows are written column by column.
+const eventIDBytes = 16
+
+var columnNames = [columnCount]string{
+	"event_id", "timestamp", "version", "payload", "content_type", "attributes", "tenant_id", "endpoint_id", "lsn",
+}
+
+// columnTypes are the physical types.
+var columnTypes = [columnCount]format.Type{
+	format.FixedLenByteArray, format.Int64, format.Int64, format.ByteArray, format.ByteArray, format.ByteArray,
+	format.ByteArray, format.ByteArray, format.Int64,
+}
+
+// schemaRow declares the columns for parquet-go, by whose reader files are read back. No value of it is ever made.
 type schemaRow struct {
 	EventID     [16]byte `parquet:"event_id,uuid"`
-	Timestamp   int64    `parquet:"timestamp,delta,timestamp(nanosecond:utc)"`
-	Version     int64    `parquet:"version,dict"`
+	Timestamp   int64    `parquet:"timestamp,timestamp(nanosecond:utc)"`
+	Version     int64    `parquet:"version"`
 	Payload     []byte   `parquet:"payload"`
-	ContentType string   `parquet:"content_type,dict"`
-	Attributes  string   `parquet:"attributes,optional,json,dict"`
-	TenantID    string   `parquet:"tenant_id,dict"`
-	EndpointID  string   `parquet:"endpoint_id,dict"`
-	LSN         int64    `parquet:"lsn,delta"`
+	ContentType string   `parquet:"content_type"`
+	Attributes  string   `parquet:"attributes,optional,json"`
+	TenantID    string   `parquet:"tenant_id"`
+	EndpointID  string   `parquet:"endpoint_id"`
+	LSN         int64    `parquet:"lsn"`
 }
 
-var schema = parquet.SchemaOf(schemaRow{})
+// readSchema is what a file that is read back must declare.
+var readSchema = parquet.SchemaOf(schemaRow{})
 
-const (
-	// pageBytes is small enough that compressing one page does not hold a processor for long.
-	pageBytes = 128 << 10
-	// A dictionary that has outgrown this is given up for plain values.
-	dictionaryMaxBytes = 1 << 20
-)
-
-// Compression names the codec of a file's pages.
-type Compression string
-
-// The codecs.
-const (
-	Zstd   Compression = "zstd" // at its fastest level
-	Snappy Compression = "snappy"
-	None   Compression = "none"
-)
-
-func (c Compression) codec() (compress.Codec, error) {
-	switch c {
-	case Zstd:
-		return &zstd.Codec{Level: zstd.SpeedFastest}, nil
-	case Snappy:
-		return &snappy.Codec{}, nil
-	case None:
-		return &uncompressed.Codec{}, nil
+// schemaElements declare the columns in the footer, behind the root that holds them.
+var schemaElements = func() []format.SchemaElement {
+	text := format.LogicalType{Value: &format.StringType{}}
+	elements := []format.SchemaElement{{Name: "record", NumChildren: thrift.New[int32](columnCount)}}
+	for column, name := range columnNames {
+		e := format.SchemaElement{Name: name, Type: thrift.New(columnTypes[column]), RepetitionType: thrift.New(format.Required)}
+		switch column {
+		case columnEventID:
+			e.TypeLength = thrift.New[int32](eventIDBytes)
+			e.LogicalType.Value = &format.UUIDType{}
+		case columnTimestamp:
+			e.LogicalType.Value = &format.TimestampType{
+				IsAdjustedToUTC: true, Unit: format.TimeUnit{Value: &format.NanoSeconds{}},
+			}
+		case columnContentType, columnTenantID, columnEndpointID:
+			e.ConvertedType, e.LogicalType = thrift.New(deprecated.UTF8), text
+		case columnAttributes:
+			e.RepetitionType = thrift.New(format.Optional)
+			e.ConvertedType, e.LogicalType.Value = thrift.New(deprecated.Json), &format.JsonType{}
+		}
+		elements = append(elements, e)
 	}
-	return nil, fmt.Errorf("parquet.compression: %q is not one of zstd, snappy, none", string(c))
-}
+	return elements
+}()
 
-// writerOptions are those of every file. Mixed files are sorted by endpoint first.
-func writerOptions(codec compress.Codec, mixed bool) []parquet.WriterOption {
-	sorting := []parquet.SortingColumn{parquet.Ascending("timestamp")}
+// sortingColumns say how rows are sorted. Mixed files are sorted by endpoint first.
+func sortingColumns(mixed bool) []format.SortingColumn {
 	if mixed {
-		sorting = append([]parquet.SortingColumn{parquet.Ascending("endpoint_id")}, sorting...)
+		return []format.SortingColumn{{ColumnIdx: columnEndpointID}, {ColumnIdx: columnTimestamp}}
 	}
-	return []parquet.WriterOption{
-		schema,
-		parquet.Compression(codec),
-		parquet.CreatedBy("ingestor", "1", ""),
-		parquet.PageBufferSize(pageBytes),
-		parquet.DataPageStatistics(true),
-		parquet.DictionaryMaxBytes(dictionaryMaxBytes),
-		// Lengths and bytes apart from each other: quicker to write than length-prefixed values, and compressing better.
-		parquet.DefaultEncodingFor(parquet.ByteArray, &parquet.DeltaLengthByteArray),
-		parquet.SkipPageBounds("payload"),
-		parquet.SortingWriterConfig(parquet.SortingColumns(sorting...)),
-	}
+	return []format.SortingColumn{{ColumnIdx: columnTimestamp}}
 }

@@ -1,10 +1,12 @@
 package parquetfile
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,6 +19,9 @@ import (
 
 // SinkName is the sink's name in the manifest.
 const SinkName = "parquet"
+
+// MaxThreads bounds Options.Threads.
+const MaxThreads = 64
 
 // Defaults of Options.
 const (
@@ -34,12 +39,16 @@ type Options struct {
 	Compression Compression
 	// RowGroupRows bounds a row group; 0 means DefaultRowGroupRows.
 	RowGroupRows int
+	// BloomFilter adds a Bloom filter of the event ids to every row group.
+	BloomFilter bool
+	// Threads, at least 1, is how many work on one file side by side; 0 means 1.
+	Threads int
 	// SmallTableRows: tables of one tenant with fewer rows share a file. 0 means DefaultSmallTableRows; negative: never.
 	SmallTableRows int
 	// DirectIO writes past the page cache. REQUIRES: vfs.DirectWorks on the file system of Dir.
 	DirectIO bool
-	// Niceness, 1 to 19, makes Flush run on a thread of that nice value; 0: on the caller's. A nice thread may hold up the
-	// garbage collector on a busy machine.
+	// Niceness, 1 to 19, makes Flush run on threads of that nice value; 0: on the caller's, and on goroutines for further Threads.
+	// A nice thread may hold up the garbage collector on a busy machine.
 	Niceness   int
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
@@ -52,7 +61,6 @@ type Sink struct {
 	worker *worker // nil without Niceness
 
 	rows    batch.Rows
-	parts   []part
 	metrics metrics
 }
 
@@ -67,37 +75,63 @@ func Open(opts Options) (*Sink, error) {
 	if opts.SmallTableRows == 0 {
 		opts.SmallTableRows = DefaultSmallTableRows
 	}
-	if opts.RowGroupRows < 1 || opts.Niceness < 0 || opts.Niceness > 19 {
-		return nil, fmt.Errorf("parquetfile: row group of %d rows, niceness %d", opts.RowGroupRows, opts.Niceness)
+	if opts.Threads == 0 {
+		opts.Threads = 1
 	}
-	codec, err := opts.Compression.codec()
-	if err != nil {
-		return nil, err
+	if opts.RowGroupRows < 1 || opts.Niceness < 0 || opts.Niceness > 19 || opts.Threads < 1 || opts.Threads > MaxThreads {
+		return nil, fmt.Errorf("parquetfile: row group of %d rows, niceness %d, %d threads", opts.RowGroupRows, opts.Niceness, opts.Threads)
 	}
 	s := &Sink{opts: opts, writer: &writer{
-		fsys: opts.FS, root: opts.Dir, direct: opts.DirectIO,
-		plain:  newEncoder(codec, false, opts.RowGroupRows),
-		mixed:  newEncoder(codec, true, opts.RowGroupRows),
-		output: newOutput(), verifier: newVerifier(),
-		durableDirs: make(map[string]struct{}),
+		fsys: opts.FS, root: opts.Dir, direct: opts.DirectIO, rowGroupRows: opts.RowGroupRows,
+		output: newOutput(), durableDirs: make(map[string]struct{}),
 	}}
+	for range opts.Threads {
+		encoder, err := newEncoder(opts.Compression, opts.BloomFilter)
+		if err != nil {
+			return nil, err
+		}
+		s.writer.lanes = append(s.writer.lanes, &lane{encoder: encoder, verifier: &verifier{}})
+	}
 	if err := s.prepareDir(); err != nil {
 		return nil, err
 	}
+	var err error
 	if s.metrics, err = newMetrics(opts.Registerer); err != nil {
 		return nil, err
 	}
-	if opts.Niceness > 0 {
-		s.worker, err = startWorker(opts.Niceness)
+	if err = s.startWorkers(); err != nil {
+		s.Close()
+		return nil, err
 	}
-	return s, err
+	return s, nil
 }
 
-// Close ends the worker, where there is one. It may be called again. REQUIRES: no Flush runs.
+// startWorkers starts the threads: one for Flush where there is a nice value, and one for each further lane.
+func (s *Sink) startWorkers() (err error) {
+	if s.opts.Niceness > 0 {
+		if s.worker, err = startWorker(s.opts.Niceness); err != nil {
+			return err
+		}
+	}
+	for _, lane := range s.writer.lanes[1:] {
+		if lane.worker, err = startWorker(s.opts.Niceness); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Close ends the threads, where there are any. It may be called again. REQUIRES: no Flush runs.
 func (s *Sink) Close() {
 	if s.worker != nil {
 		s.worker.close()
 		s.worker = nil
+	}
+	for _, lane := range s.writer.lanes {
+		if lane.worker != nil {
+			lane.worker.close()
+			lane.worker = nil
+		}
 	}
 }
 
@@ -176,11 +210,17 @@ func (s *Sink) flush(ctx context.Context, g *memtable.Generation) error {
 	return nil
 }
 
-// letGo drops the references to the generation's memory.
+// What a flush has needed beyond this is given back: 48 MiB of references, and attributes.
+const (
+	keepRecords        = 1 << 20
+	keepAttributeBytes = 32 << 20
+)
+
+// letGo drops the references to the generation's memory, and memory that only a large generation needs.
 func (s *Sink) letGo() {
 	s.rows.Reset()
-	clear(s.parts[:cap(s.parts)])
-	s.parts = s.parts[:0]
+	s.rows.Trim(keepRecords, keepAttributeBytes)
+	s.writer.lanes.letGo()
 }
 
 // flushTenant writes the tables of one tenant: large ones to files of their own, two small ones or more to files that they
@@ -210,16 +250,16 @@ func (s *Sink) flushTable(ctx context.Context, table *memtable.Table) error {
 	if err := s.decode(table); err != nil {
 		return err
 	}
-	s.rows.SortByTime()
+	s.rows.SortByTime(0)
 	hourOf := s.hours()
-	for rest := s.rows; rest.Len() > 0; {
-		hour := hourOf(rest.Refs[0].TimeUnixNano)
-		var head batch.Rows
-		head, rest = splitHour(rest, hour, hourOf)
-		p := partition{tenant: table.Tenant, endpoint: table.Endpoint, hour: hour}
-		if err := s.writer.write(ctx, p, []part{{table.Endpoint, head}}); err != nil {
+	for refs := s.rows.Refs; len(refs) > 0; {
+		n := sameHour(refs, hourOf)
+		p := partition{tenant: table.Tenant, endpoint: table.Endpoint, hour: hourOf(refs[0].TimeUnixNano)}
+		rows := fileRows{tenant: table.Tenant, rows: &s.rows, refs: refs[:n], endpoints: []endpointRun{{table.Endpoint, n}}}
+		if err := s.writer.write(ctx, p, &rows); err != nil {
 			return err
 		}
+		refs = refs[n:]
 	}
 	return nil
 }
@@ -227,43 +267,45 @@ func (s *Sink) flushTable(ctx context.Context, table *memtable.Table) error {
 // flushMixed writes tables of one tenant, sorted by endpoint, to one file an hour.
 func (s *Sink) flushMixed(ctx context.Context, tables []*memtable.Table) error {
 	s.rows.Reset()
-	ends := make([]int, len(tables))
+	// tableOf[i] is the table that batch i of the rows belongs to.
+	var tableOf []int
 	for i, table := range tables {
+		begin := s.rows.Len()
 		if err := s.decode(table); err != nil {
 			return err
 		}
-		ends[i] = s.rows.Len()
-	}
-	// Views of the decoded rows, one for each table, that the loop below takes hour after hour from their front.
-	rest := make([]part, len(tables))
-	begin := 0
-	for i, table := range tables {
-		view := s.rows
-		view.Refs = s.rows.Refs[begin:ends[i]]
-		view.SortByTime()
-		rest[i] = part{table.Endpoint, view}
-		begin = ends[i]
+		for len(tableOf) < len(s.rows.Raws) {
+			tableOf = append(tableOf, i)
+		}
+		s.rows.SortByTime(begin)
 	}
 	hourOf := s.hours()
-	for {
-		hour, ok := earliestHour(rest, hourOf)
-		if !ok {
-			return nil
-		}
-		s.parts = s.parts[:0]
-		for i := range rest {
-			var head batch.Rows
-			if head, rest[i].rows = splitHour(rest[i].rows, hour, hourOf); head.Len() > 0 {
-				s.parts = append(s.parts, part{rest[i].endpoint, head})
+	// The rows are sorted by table and time now. A stable sort keeps that within each hour, and costs nothing where there is only one.
+	slices.SortStableFunc(s.rows.Refs, func(a, b batch.Ref) int {
+		return cmp.Compare(hourOf(a.TimeUnixNano), hourOf(b.TimeUnixNano))
+	})
+	for refs := s.rows.Refs; len(refs) > 0; {
+		n := sameHour(refs, hourOf)
+		rows := fileRows{tenant: tables[0].Tenant, rows: &s.rows, refs: refs[:n]}
+		for i := range rows.refs {
+			table := tableOf[rows.refs[i].Batch]
+			if i == 0 || table != tableOf[rows.refs[i-1].Batch] {
+				rows.endpoints = append(rows.endpoints, endpointRun{endpoint: tables[table].Endpoint})
 			}
+			rows.endpoints[len(rows.endpoints)-1].end = i + 1
 		}
-		if err := s.writer.write(ctx, partition{tenant: tables[0].Tenant, hour: hour}, s.parts); err != nil {
+		p := partition{tenant: tables[0].Tenant, hour: hourOf(refs[0].TimeUnixNano)}
+		if err := s.writer.write(ctx, p, &rows); err != nil {
 			return err
 		}
+		refs = refs[n:]
 	}
+	return nil
 }
 
+// decode adds a table's records to s.rows.
 func (s *Sink) decode(table *memtable.Table) error {
+	s.rows.Grow(table.Records)
 	for i := range table.Batches {
 		b := &table.Batches[i]
 		before := s.rows.Len()
@@ -295,25 +337,13 @@ func (s *Sink) hours() func(timeUnixNano int64) int64 {
 	return hourOf
 }
 
-func earliestHour(parts []part, hourOf func(int64) int64) (hour int64, ok bool) {
-	for i := range parts {
-		if parts[i].rows.Len() == 0 {
-			continue
-		}
-		if first := hourOf(parts[i].rows.Refs[0].TimeUnixNano); !ok || first < hour {
-			hour, ok = first, true
+// sameHour counts the rows at the front of refs that belong to the hour of the first one.
+func sameHour(refs []batch.Ref, hourOf func(int64) int64) int {
+	hour := hourOf(refs[0].TimeUnixNano)
+	for i := range refs {
+		if hourOf(refs[i].TimeUnixNano) != hour {
+			return i
 		}
 	}
-	return hour, ok
-}
-
-// splitHour cuts the rows of an hour off the front of rows, which are sorted by time and hold none earlier.
-func splitHour(rows batch.Rows, hour int64, hourOf func(int64) int64) (head, rest batch.Rows) {
-	n := 0
-	for n < rows.Len() && hourOf(rows.Refs[n].TimeUnixNano) == hour {
-		n++
-	}
-	head, rest = rows, rows
-	head.Refs, rest.Refs = rows.Refs[:n], rows.Refs[n:]
-	return head, rest
+	return len(refs)
 }

@@ -41,7 +41,7 @@ func (s *Sink) prepareDir() error {
 			return fmt.Errorf("parquetfile: a file of the manifest cannot be found: %w", err)
 		}
 		if size != f.Bytes {
-			return &MismatchError{name, fmt.Sprintf("%d bytes, the manifest says %d", size, f.Bytes)}
+			return &MismatchError{Path: name, Reason: fmt.Sprintf("%d bytes, the manifest says %d", size, f.Bytes)}
 		}
 	}
 	return nil

@@ -5,43 +5,99 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"slices"
 
 	"github.com/parquet-go/parquet-go"
 
 	"github.com/ingestor-project/ingestor/ingestor/internal/vfs"
 )
 
-// written is what a file must turn out to hold.
+// extent is a part of a file, with the checksum that its bytes had in memory.
+type extent struct {
+	offset, length int64
+	crc32c         uint32
+}
+
+// written is what a file must turn out to hold: head, row groups and tail lie one behind the other and cover it.
 type written struct {
 	sizeBytes int64
-	crc32c    uint32
-	rows      int64
-	digest    fingerprint
+	crc32c    uint32 // of the whole file
+	head      extent
+	groups    []extent
+	tail      extent
+	// rows are the records, and ends where row groups end among them.
+	rows *fileRows
+	ends []int
 }
 
 // MismatchError says that a file, read back, is not what was written.
 type MismatchError struct {
 	Path   string
 	Reason string
+	// Err is the reader's error, where it had one.
+	Err error
 }
 
 func (e *MismatchError) Error() string {
 	return fmt.Sprintf("parquetfile: read back %s: %s", e.Path, e.Reason)
 }
 
-// verifier reads files back. It belongs to one goroutine; its buffers are reused.
+func (e *MismatchError) Unwrap() error { return e.Err }
+
+// verifier reads parts of files back. It belongs to one goroutine; its buffers are reused.
 type verifier struct {
-	buffer []byte
-	values []parquet.Value
+	part part
+	// dictionary holds the entries of the dictionary of the column chunk under way.
+	dictionary [][]byte
 }
 
-func newVerifier() *verifier {
-	return &verifier{buffer: make([]byte, outputBufferBytes), values: make([]parquet.Value, chunkRows)}
+// part is an extent of a file, read into memory, at its place in the file.
+type part struct {
+	offset int64
+	bytes  []byte
 }
 
-// verify reads the file at path: its size, the checksum of its bytes, its footer and every value. A difference is a
-// *MismatchError.
-func (v *verifier) verify(fsys vfs.FS, path string, want written) (err error) {
+// ReadAt implements io.ReaderAt for the file's offsets. What lies outside the part is not there.
+func (p *part) ReadAt(b []byte, offset int64) (int, error) {
+	at := offset - p.offset
+	if at < 0 || at > int64(len(p.bytes)) {
+		return 0, fmt.Errorf("offset %d is outside of what was written together", offset)
+	}
+	n := copy(b, p.bytes[at:])
+	if n < len(b) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// read reads an extent of the file and compares its checksum.
+func (v *verifier) read(file vfs.File, x extent) error {
+	v.part.offset = x.offset
+	v.part.bytes = slices.Grow(v.part.bytes[:0], int(x.length))[:x.length]
+	for done := 0; done < len(v.part.bytes); {
+		n, err := file.ReadAt(v.part.bytes[done:], x.offset+int64(done))
+		if done += n; n == 0 {
+			return errors.Join(err, io.ErrUnexpectedEOF)
+		}
+	}
+	if crc32c := crc32.Checksum(v.part.bytes, castagnoli); crc32c != x.crc32c {
+		return fmt.Errorf("checksum %08x instead of %08x from offset %d", crc32c, x.crc32c, x.offset)
+	}
+	return nil
+}
+
+// letGo drops what is still held of a file, and buffers that have become large.
+func (v *verifier) letGo() {
+	clear(v.dictionary)
+	if cap(v.part.bytes) > keepBufferBytes {
+		v.part.bytes = nil
+	}
+}
+
+// verify reads the file at path with another library than wrote it, and compares everything with what was to be written: size, the
+// checksum of every byte, schema, and every value of every column with the record that it came from; of event ids,
+// timestamps and positions also the bounds by which readers skip. A difference is a *MismatchError.
+func verify(lanes lanes, fsys vfs.FS, path string, want *written) (err error) {
 	file, err := openRead(fsys, path)
 	if err != nil {
 		return err
@@ -52,127 +108,64 @@ func (v *verifier) verify(fsys vfs.FS, path string, want written) (err error) {
 		return err
 	}
 	if size != want.sizeBytes {
-		return &MismatchError{path, fmt.Sprintf("%d bytes instead of %d", size, want.sizeBytes)}
+		return &MismatchError{Path: path, Reason: fmt.Sprintf("%d bytes instead of %d", size, want.sizeBytes)}
 	}
-	crc32c, err := v.checksum(file, size)
+	decoded, err := openTail(lanes[0].verifier, file, want)
+	if err == nil {
+		err = lanes.each(len(want.groups), func(lane *lane, i int) error {
+			if err := lane.verifier.read(file, want.groups[i]); err != nil {
+				return err
+			}
+			begin := 0
+			if i > 0 {
+				begin = want.ends[i-1]
+			}
+			rows := want.rows.slice(begin, want.ends[i])
+			return lane.verifier.verifyGroup(decoded.RowGroups()[i], &rows)
+		})
+	}
 	if err != nil {
-		return err
-	}
-	if crc32c != want.crc32c {
-		return &MismatchError{path, fmt.Sprintf("checksum %08x instead of %08x", crc32c, want.crc32c)}
-	}
-	rows, digest, err := v.digest(file, size)
-	switch {
-	case err != nil:
-		return &MismatchError{path, err.Error()}
-	case rows != want.rows:
-		return &MismatchError{path, fmt.Sprintf("%d rows instead of %d", rows, want.rows)}
-	}
-	for column := range columnCount {
-		if digest[column] != want.digest[column] {
-			return &MismatchError{path, fmt.Sprintf("column %v holds other values", schema.Columns()[column])}
-		}
+		return &MismatchError{path, err.Error(), err}
 	}
 	return nil
 }
 
-func (v *verifier) checksum(file vfs.File, size int64) (crc uint32, err error) {
-	for offset := int64(0); offset < size; {
-		n, err := file.ReadAt(v.buffer[:min(int64(len(v.buffer)), size-offset)], offset)
-		if err != nil && !errors.Is(err, io.EOF) {
-			return 0, err
-		}
-		if n == 0 {
-			return 0, io.ErrUnexpectedEOF
-		}
-		crc = crc32.Update(crc, castagnoli, v.buffer[:n])
-		offset += int64(n)
+// openTail reads head and tail and decodes the footer.
+func openTail(v *verifier, file vfs.File, want *written) (*parquet.File, error) {
+	if err := v.read(file, want.head); err != nil {
+		return nil, err
 	}
-	return crc, nil
-}
-
-// digest decodes all columns.
-func (v *verifier) digest(file vfs.File, size int64) (rows int64, digest fingerprint, err error) {
-	decoded, err := parquet.OpenFile(file, size, parquet.SkipPageIndex(true), parquet.SkipBloomFilters(true))
+	if err := v.read(file, want.tail); err != nil {
+		return nil, err
+	}
+	reader := headAndTail{head: want.head.length, file: file, tail: v.part}
+	decoded, err := parquet.OpenFile(&reader, want.sizeBytes, parquet.SkipBloomFilters(true))
 	if err != nil {
-		return 0, digest, err
+		return nil, err
 	}
-	for _, group := range decoded.RowGroups() {
-		chunks := group.ColumnChunks()
-		if len(chunks) != columnCount {
-			return 0, digest, fmt.Errorf("%d columns", len(chunks))
-		}
-		for column, chunk := range chunks {
-			if err := v.digestChunk(&digest, column, chunk); err != nil {
-				return 0, digest, err
-			}
-		}
+	if rows := decoded.NumRows(); rows != int64(len(want.rows.refs)) {
+		return nil, fmt.Errorf("%d rows instead of %d", rows, len(want.rows.refs))
 	}
-	return decoded.NumRows(), digest, nil
+	if !parquet.EqualNodes(decoded.Schema(), readSchema) {
+		return nil, fmt.Errorf("the schema is %v", decoded.Schema())
+	}
+	if groups := len(decoded.RowGroups()); groups != len(want.groups) {
+		return nil, fmt.Errorf("%d row groups instead of %d", groups, len(want.groups))
+	}
+	return decoded, nil
 }
 
-func (v *verifier) digestChunk(digest *fingerprint, column int, chunk parquet.ColumnChunk) (err error) {
-	pages := chunk.Pages()
-	defer func() { err = errors.Join(err, pages.Close()) }()
-	for {
-		page, err := pages.ReadPage()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		err = v.digestPage(digest, column, page)
-		parquet.Release(page)
-		if err != nil {
-			return err
-		}
-	}
+// headAndTail gives the reader of the footer the parts of the file that it needs.
+type headAndTail struct {
+	head int64
+	file io.ReaderAt
+	tail part
 }
 
-func (v *verifier) digestPage(f *fingerprint, column int, page parquet.Page) error {
-	data := page.Data()
-	switch column {
-	case columnTimestamp, columnLSN:
-		for _, value := range data.Int64() {
-			f.add(column, uint64(value))
-		}
-	case columnEventID:
-		ids, width := data.FixedLenByteArray()
-		for ; len(ids) >= width; ids = ids[width:] {
-			f.add(column, digest(ids[:width]))
-		}
-	case columnPayload:
-		payloads, offsets := data.ByteArray()
-		for i := range len(offsets) - 1 {
-			f.add(column, digest(payloads[offsets[i]:offsets[i+1]]))
-		}
-	default:
-		return v.digestValues(f, column, page)
+// ReadAt implements io.ReaderAt.
+func (r *headAndTail) ReadAt(b []byte, offset int64) (int, error) {
+	if offset+int64(len(b)) <= r.head {
+		return r.file.ReadAt(b, offset)
 	}
-	return nil
-}
-
-// digestValues reads a page value by value, for columns that may have a dictionary or nulls.
-func (v *verifier) digestValues(f *fingerprint, column int, page parquet.Page) error {
-	reader := page.Values()
-	for {
-		n, err := reader.ReadValues(v.values)
-		for _, value := range v.values[:n] {
-			switch {
-			case value.IsNull():
-				f.add(column, nullDigest)
-			case column == columnVersion:
-				f.add(column, uint64(value.Int64()))
-			default:
-				f.add(column, digest(value.ByteArray()))
-			}
-		}
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-	}
+	return r.tail.ReadAt(b, offset)
 }

@@ -6,7 +6,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// worker runs functions, one at a time, on an operating system thread of its own with a nice value.
+// worker runs functions, one at a time, on a goroutine of its own; with a nice value above 0 that has an operating system thread
+// of its own, which has the nice value.
 type worker struct {
 	work chan func() error
 	done chan error
@@ -15,19 +16,23 @@ type worker struct {
 func startWorker(niceness int) (*worker, error) {
 	w := &worker{work: make(chan func() error), done: make(chan error)}
 	go w.run(niceness)
-	if err := <-w.done; err != nil {
+	if err := w.wait(); err != nil {
 		return nil, err
 	}
 	return w, nil
 }
 
 func (w *worker) run(niceness int) {
-	// Never unlocked: the thread ends with the goroutine, and its nice value with it.
-	runtime.LockOSThread()
-	err := unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), niceness)
-	w.done <- err
-	if err != nil {
-		return
+	if niceness > 0 {
+		// Never unlocked: the thread ends with the goroutine, and its nice value with it.
+		runtime.LockOSThread()
+		err := unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), niceness)
+		w.done <- err
+		if err != nil {
+			return
+		}
+	} else {
+		w.done <- nil
 	}
 	for work := range w.work {
 		w.done <- work()
@@ -35,10 +40,16 @@ func (w *worker) run(niceness int) {
 	close(w.done)
 }
 
+// start lets the worker run work. A call of wait must follow before the next start.
+func (w *worker) start(work func() error) { w.work <- work }
+
+// wait returns the error of what was started.
+func (w *worker) wait() error { return <-w.done }
+
 // do runs work and returns its error.
 func (w *worker) do(work func() error) error {
-	w.work <- work
-	return <-w.done
+	w.start(work)
+	return w.wait()
 }
 
 // close ends the goroutine and waits for it.
