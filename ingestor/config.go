@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/ingestor-project/ingestor/ingestor/internal/config"
+	"github.com/ingestor-project/ingestor/ingestor/internal/retention"
+	"github.com/ingestor-project/ingestor/ingestor/internal/storage/parquetfile"
 )
 
 // Config holds every setting of the server. Its yaml tags name the settings for the file, the flags (--wal.segment_bytes)
@@ -25,6 +27,7 @@ type Config struct {
 	Parquet   ParquetConfig   `yaml:"parquet"`
 	Timescale TimescaleConfig `yaml:"timescale"`
 	Metrics   MetricsConfig   `yaml:"metrics"`
+	Retention RetentionConfig `yaml:"retention"`
 	Kafka     KafkaConfig     `yaml:"kafka"`
 	Drain     DrainConfig     `yaml:"drain"`
 	Log       LogConfig       `yaml:"log"`
@@ -122,6 +125,17 @@ type MetricsConfig struct {
 	Shards        int           `yaml:"shards" help:"buffers, each with a worker of its own"`
 }
 
+// RetentionConfig says how long stored rows are kept, by the age of their own timestamps. 0 keeps them for ever. What is in the log is
+// stored first, whatever its age.
+type RetentionConfig struct {
+	Records time.Duration `yaml:"records" help:"how long records are kept, in Parquet and in the database; 0 means for ever"`
+	Metrics time.Duration `yaml:"metrics" help:"how long metrics are kept in the database; 0 means for ever"`
+	// Tenants apply to records and metrics.
+	Tenants     []string      `yaml:"tenants" help:"exceptions, TENANT=DURATION each, for records and metrics"`
+	Interval    time.Duration `yaml:"interval" help:"time between two rounds of removal"`
+	DeleteAfter time.Duration `yaml:"delete_after" help:"how long a Parquet file stays on the disk that is no longer listed, for readers that have begun"`
+}
+
 // KafkaConfig announces new and flushed data on a topic where brokers are given.
 type KafkaConfig struct {
 	Brokers      []string      `yaml:"brokers" help:"addresses of brokers, host:port; none means no announcements"`
@@ -168,6 +182,7 @@ func DefaultConfig() Config {
 		Parquet:   ParquetConfig{Enabled: true, Compression: "zstd", RowGroupRows: 122_880, SmallTableRows: 8192, Nice: 10, Start: startRefuse},
 		Timescale: TimescaleConfig{Records: true, Start: startRefuse},
 		Metrics:   MetricsConfig{BufferSize: 65536, BatchSize: 5000, FlushInterval: time.Second, Shards: 2},
+		Retention: RetentionConfig{Interval: 10 * time.Minute, DeleteAfter: parquetfile.DefaultDeleteAfter},
 		Kafka:     KafkaConfig{Topic: "ingestor-events", Interval: 100 * time.Millisecond},
 		Drain:     DrainConfig{Timeout: 30 * time.Second},
 		Log:       LogConfig{Level: "info", Format: "text"},
@@ -210,6 +225,12 @@ func (c *Config) Validate() error {
 	check(c.Parquet.Nice >= 0 && c.Parquet.Nice <= 19, "parquet.nice", "must lie between 0 and 19")
 	check(c.Parquet.Start == startRefuse || c.Parquet.Start == startNow, "parquet.start", "must be refuse or now")
 	check(c.Timescale.Start == startRefuse || c.Timescale.Start == startNow, "timescale.start", "must be refuse or now")
+	check(c.Retention.Records >= 0, "retention.records", "must not be negative")
+	check(c.Retention.Metrics >= 0, "retention.metrics", "must not be negative")
+	_, err := retention.ParseTenants(c.Retention.Tenants)
+	check(err == nil, "retention.tenants", "%v", err)
+	check(c.Retention.Interval > 0, "retention.interval", "must be positive")
+	check(c.Retention.DeleteAfter > 0, "retention.delete_after", "must be positive")
 	check(c.Drain.Timeout > 0, "drain.timeout", "must be positive")
 	var level slog.Level
 	check(level.UnmarshalText([]byte(c.Log.Level)) == nil, "log.level", "%q is none of debug, info, warn and error", c.Log.Level)

@@ -30,11 +30,13 @@ func TestValidateNamesEverythingThatIsWrong(t *testing.T) {
 	c.Parquet.Compression = "lz4"
 	c.Timescale.DSN, c.Timescale.Records = "postgres://h:port/d", false
 	c.Metrics.Shards = 0
+	c.Retention.Tenants, c.Retention.Metrics = []string{"acme=forever"}, -1
+	c.Kafka.Brokers, c.Kafka.Topic = []string{"127.0.0.1:9092"}, ""
 	c.Log.Level, c.Log.Format = "loud", "xml"
 	err := c.Validate()
 	for _, want := range []string{
 		"wal.segment_bytes", "parquet.enabled", "ingest.stream_window", "wal.direct_io", "tls", "auth.jwt", "ingest.queue_bytes",
-		"ingest.max_future", "memtable", "parquet.compression", "the dsn is not a valid", "metrics.shards", "log.level", "log.format",
+		"ingest.max_future", "memtable", "parquet.compression", "the dsn is not a valid", "metrics.shards", "retention.tenants", "retention.metrics", "kafka: a topic", "log.level", "log.format",
 	} {
 		require.ErrorContains(t, err, want)
 	}

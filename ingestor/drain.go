@@ -39,7 +39,7 @@ func (s *Server) Run(ctx context.Context, reload <-chan os.Signal) error {
 	}
 }
 
-// shutDown stops what has been started, in the order gRPC, committer, processor, announcements, sinks, log, manifest; metrics beside the first
+// shutDown stops what has been started, in the order gRPC, committer, processor, retention, announcements, sinks, log, manifest; metrics beside the first
 // three. With flush, the memtables are flushed before ctx ends, as far as the sinks take them; without, everything stays in the log.
 func (s *Server) shutDown(ctx context.Context, flush bool) error {
 	s.ready.Store(false)
@@ -59,6 +59,7 @@ func (s *Server) shutDown(ctx context.Context, flush bool) error {
 	closeIf(s.processor != nil, func() error { return s.stopProcessor(ctx, flush) })
 	closeIf(s.ingestion != nil, func() error { return s.ingestion.Close() })
 	<-metricsStopped
+	closeIf(s.retention != nil, func() error { s.retention.Close(); return nil })
 	closeIf(s.kafka != nil, func() error { s.kafka.Close(ctx); return nil })
 	s.bus.Close()
 	closeIf(s.parquet != nil, func() error { s.parquet.Close(); return nil })

@@ -5,6 +5,7 @@ import (
 	"github.com/ingestor-project/ingestor/ingestor/internal/api/metrics"
 	"github.com/ingestor-project/ingestor/ingestor/internal/auth"
 	"github.com/ingestor-project/ingestor/ingestor/internal/events/kafka"
+	"github.com/ingestor-project/ingestor/ingestor/internal/retention"
 	ingestionservice "github.com/ingestor-project/ingestor/ingestor/internal/services/ingestion"
 	metricsservice "github.com/ingestor-project/ingestor/ingestor/internal/services/metrics"
 	"github.com/ingestor-project/ingestor/ingestor/internal/storage/memtable"
@@ -71,6 +72,12 @@ func (c *Config) kafka() kafka.Config {
 		Brokers: k.Brokers, Topic: k.Topic, Interval: k.Interval, TLS: k.TLS, CAFile: k.CAFile, SASL: k.SASL, User: k.User,
 		PasswordFile: k.PasswordFile,
 	}
+}
+
+// retention returns how long records and metrics are kept. REQUIRES: Validate has returned nil.
+func (c *Config) retention() (records, metrics retention.Policy) {
+	tenants, _ := retention.ParseTenants(c.Retention.Tenants)
+	return retention.Policy{Default: c.Retention.Records, Tenants: tenants}, retention.Policy{Default: c.Retention.Metrics, Tenants: tenants}
 }
 
 // startNow names the sinks that begin where the log begins.

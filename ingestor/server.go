@@ -24,6 +24,7 @@ import (
 	"github.com/ingestor-project/ingestor/ingestor/internal/events"
 	"github.com/ingestor-project/ingestor/ingestor/internal/events/kafka"
 	"github.com/ingestor-project/ingestor/ingestor/internal/processor"
+	"github.com/ingestor-project/ingestor/ingestor/internal/retention"
 	"github.com/ingestor-project/ingestor/ingestor/internal/services/ingestion"
 	"github.com/ingestor-project/ingestor/ingestor/internal/services/metrics"
 	"github.com/ingestor-project/ingestor/ingestor/internal/slab"
@@ -72,6 +73,7 @@ type Server struct {
 	ingestion *ingestion.Service
 	metrics   *metrics.Service // nil without a database
 	kafka     *kafka.Publisher // nil without brokers
+	retention *retention.Runner
 
 	ingestionAPI *ingestionapi.API
 	metricsAPI   *metricsapi.API
@@ -88,7 +90,7 @@ func New(ctx context.Context, config Config, version string, log *slog.Logger) (
 	if err != nil {
 		return nil, err
 	}
-	err = s.start(ctx, s.openDataDir, s.startAdmin, s.openAuth, s.openState, s.startMetrics, s.startKafka, s.startServing)
+	err = s.start(ctx, s.openDataDir, s.startAdmin, s.openAuth, s.openState, s.startMetrics, s.startKafka, s.startRetention, s.startServing)
 	if err != nil {
 		return nil, err
 	}
@@ -257,7 +259,7 @@ func (s *Server) openParquet(context.Context) error {
 	s.parquet, err = parquetfile.Open(parquetfile.Options{
 		FS: vfs.OS, Dir: s.parquetDir(), Manifest: s.manifest, Compression: parquetfile.Compression(c.Compression),
 		RowGroupRows: c.RowGroupRows, SmallTableRows: c.SmallTableRows, DirectIO: direct && s.config.WAL.DirectIO != "off",
-		Niceness: c.Nice, Logger: s.log, Registerer: s.registry,
+		Niceness: c.Nice, DeleteAfter: s.config.Retention.DeleteAfter, Logger: s.log, Registerer: s.registry,
 	})
 	return err
 }
@@ -308,6 +310,22 @@ func (s *Server) startMetrics(ctx context.Context) (err error) {
 	}
 	s.metrics, err = metrics.New(ctx, s.config.metrics(), metrics.Dependencies{
 		NewWriter: func() metrics.Writer { return timescale.NewMetricWriter(s.database) }, Logger: s.log, Registerer: s.registry,
+	})
+	return err
+}
+
+func (s *Server) startRetention(context.Context) (err error) {
+	records, metrics := s.config.retention()
+	var rules []retention.Rule
+	if s.parquet != nil {
+		rules = append(rules, retention.Rule{Store: s.parquet, Policy: records})
+	}
+	if s.database != nil {
+		rules = append(rules, retention.Rule{Store: timescale.NewExpirer(s.database, "records"), Policy: records},
+			retention.Rule{Store: timescale.NewExpirer(s.database, "metrics"), Policy: metrics})
+	}
+	s.retention, err = retention.Start(retention.Options{
+		Rules: rules, Interval: s.config.Retention.Interval, Logger: s.log, Registerer: s.registry, OnFatal: s.fail,
 	})
 	return err
 }

@@ -49,9 +49,11 @@ type Options struct {
 	DirectIO bool
 	// Niceness, 1 to 19, makes Flush run on threads of that nice value; 0: on the caller's, and on goroutines for further Threads.
 	// A nice thread may hold up the garbage collector on a busy machine.
-	Niceness   int
-	Logger     *slog.Logger
-	Registerer prometheus.Registerer
+	Niceness int
+	// DeleteAfter is how long files stay on the disk that the manifest does not list any more; 0 means DefaultDeleteAfter.
+	DeleteAfter time.Duration
+	Logger      *slog.Logger
+	Registerer  prometheus.Registerer
 }
 
 // Sink writes generations to Parquet files. Flush must be called from one goroutine at a time.
@@ -62,6 +64,7 @@ type Sink struct {
 
 	rows    batch.Rows
 	metrics metrics
+	dead    graveyard
 }
 
 // Open makes the directory, checks that every file of the manifest is there and removes all others.
@@ -77,6 +80,9 @@ func Open(opts Options) (*Sink, error) {
 	}
 	if opts.Threads == 0 {
 		opts.Threads = 1
+	}
+	if opts.DeleteAfter == 0 {
+		opts.DeleteAfter = DefaultDeleteAfter
 	}
 	if opts.RowGroupRows < 1 || opts.Niceness < 0 || opts.Niceness > 19 || opts.Threads < 1 || opts.Threads > MaxThreads {
 		return nil, fmt.Errorf("parquetfile: row group of %d rows, niceness %d, %d threads", opts.RowGroupRows, opts.Niceness, opts.Threads)

@@ -16,6 +16,9 @@ const (
 	partitionDaysAhead = 2
 
 	day = 24 * time.Hour
+
+	// partitionLayout is the end of a partition's name.
+	partitionLayout = "20060102"
 )
 
 // partitions makes the daily partitions of natively partitioned tables, ahead of time and on demand. Hypertables need
@@ -73,7 +76,7 @@ func (p *partitions) forgetOutside(first, last int64) {
 
 // create makes one partition. It fails only where the database is out of reach.
 func (p *partitions) create(ctx context.Context, wanted partition) error {
-	name := wanted.table + "_" + midnight(wanted.day).Format("20060102")
+	name := wanted.table + "_" + midnight(wanted.day).Format(partitionLayout)
 	err := pgx.BeginFunc(ctx, p.db.pool, func(tx pgx.Tx) error {
 		// Two servers that make the same partition would make each other fail.
 		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", int64(migrationLock)); err != nil {
@@ -100,6 +103,17 @@ func (p *partitions) create(ctx context.Context, wanted partition) error {
 	}
 	p.db.logger.Warn("partition not made, its rows go into the default partition", "partition", name, "error", err)
 	return nil
+}
+
+// dropped forgets a partition that is gone, so that rows of its day get a new one.
+func (p *partitions) dropped(table, name string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for known := range p.settled {
+		if known.table == table && table+"_"+midnight(known.day).Format(partitionLayout) == name {
+			delete(p.settled, known)
+		}
+	}
 }
 
 // dayOf rounds down, before 1970 too.
