@@ -67,6 +67,7 @@ type Server struct {
 	memory    *slab.Pool
 	manifest  *manifest.Manifest
 	wal       *wal.WAL
+	rebuild   *processor.Rebuild  // while starting
 	parquet   *parquetfile.Sink   // nil where it is off
 	database  *timescale.Database // nil where none is configured
 	processor *processor.Processor
@@ -208,12 +209,15 @@ func (s *Server) openWAL(ctx context.Context) (err error) {
 	if state.Dedupe != nil {
 		firstLSN = max(firstLSN, state.Dedupe.LSN) // its positions must not be given out twice, whatever was lost with the log's end
 	}
+	if s.rebuild, err = processor.NewRebuild(s.manifest, s.config.Ingest.MaxProducers); err != nil {
+		return err
+	}
 	c := s.config.WAL
 	s.wal, err = wal.Open(ctx, wal.Options{
 		Dir: filepath.Join(s.config.DataDir, "wal"), FS: vfs.OS,
 		SegmentSizeBytes: int64(c.SegmentBytes), SpareSegments: c.spareSegments(), MaxGroupBytes: int(c.MaxGroupBytes),
 		MaxSizeBytes: int64(c.MaxBytes), DirectIO: directModes[c.DirectIO], FirstLSN: firstLSN + 1,
-		Logger: s.log, Registerer: s.registry, OnGroup: s.observeGroup,
+		Logger: s.log, Registerer: s.registry, OnFrame: s.rebuild.Frame, OnGroup: s.observeGroup,
 	})
 	if err != nil {
 		return err
@@ -289,7 +293,8 @@ func (s *Server) recover(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	recovered, err := s.processor.Recover(ctx)
+	recovered, err := s.processor.Recover(ctx, s.rebuild)
+	s.rebuild = nil
 	if err != nil {
 		return err
 	}

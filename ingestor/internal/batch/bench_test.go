@@ -45,6 +45,17 @@ func BenchmarkValidate(b *testing.B) {
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/record")
 		})
+		b.Run("header/"+bench.name, func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetBytes(int64(len(raw)))
+			var h Header
+			for b.Loop() {
+				if refused := ReadHeader(raw, &h); refused != nil {
+					b.Fatal(refused)
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/record")
+		})
 		b.Run("decode/"+bench.name, func(b *testing.B) {
 			b.ReportAllocs()
 			b.SetBytes(int64(len(raw)))

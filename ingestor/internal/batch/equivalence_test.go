@@ -219,6 +219,12 @@ func checkEquivalence(t require.TestingT, raw []byte) bool {
 	require.Empty(t, violations, "accepted in spite of violations")
 	requireHeader(t, &m, records, &h)
 	requireRecords(t, raw, &m, records)
+	var stored Header
+	require.Nil(t, ReadHeader(raw, &stored))
+	if h.Layout == LayoutRows {
+		h.MinTimeUnixNano, h.MaxTimeUnixNano = 0, 0
+	}
+	require.Equal(t, h, stored)
 	return true
 }
 

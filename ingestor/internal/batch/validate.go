@@ -41,12 +41,26 @@ func Validate(raw []byte, tenant string, limits Limits, h *Header) *refusal.Erro
 	return v.finish()
 }
 
+// ReadHeader reads what a stored batch says about itself: for bytes that Validate accepted once, and that a checksum has kept since, h
+// becomes what Validate made it, except that the bounds of the timestamps are 0 where the batch has rows. Of rows nothing is looked at
+// but how many there are, which takes a few nanoseconds for each. Columns are validated in full: that takes no longer.
+func ReadHeader(raw []byte, h *Header) *refusal.Error {
+	*h = Header{}
+	v := validator{raw: raw, limits: Limits{}.normalised(), header: h, stored: true}
+	if _, refused := v.scan(); refused != nil {
+		return refused
+	}
+	return v.finish()
+}
+
 // validator is the state of one pass over a batch.
 type validator struct {
 	raw    []byte
 	tenant string
 	limits Limits
 	header *Header
+	// stored: the rows were validated before, and are only counted.
+	stored bool
 
 	endpoint, contentType, producer span
 	records                         int
@@ -75,6 +89,10 @@ func (v *validator) scan() (position int, _ *refusal.Error) {
 		i = next
 		switch f.tag {
 		case tagRecords:
+			if v.stored {
+				v.records++
+				continue
+			}
 			if refused := v.row(f.start, f.end); refused != nil {
 				return i, refused
 			}

@@ -71,17 +71,28 @@ func (s *discardSink) Flush(_ context.Context, g *memtable.Generation, _ uint64)
 }
 
 // BenchmarkRecovery measures a start with a log of 512 MiB of which nothing has been flushed. Each operation reads the files, opens
-// the log, recovers (which is what a server does before it is ready), and reads everything back as a sink's worker does afterwards.
-// The page cache holds the files. B/op is the sum of what all four allocate.
+// the log and recovers (which is what a server does before it is ready), and reads everything back as a sink's worker does afterwards;
+// the ratios are those to reading the files. With direct I/O all of them go past the page cache, without it the page cache holds the
+// files. B/op is the sum of what all three allocate.
 func BenchmarkRecovery(b *testing.B) {
+	for name, mode := range map[string]wal.DirectIO{"direct": wal.DirectOn, "cached": wal.DirectOff} {
+		b.Run(name, func(b *testing.B) { benchmarkRecovery(b, mode) })
+	}
+}
+
+func benchmarkRecovery(b *testing.B, mode wal.DirectIO) {
 	dir := benchDir(b)
-	options := wal.Options{Dir: filepath.Join(dir, "wal"), MaxGroupBytes: benchGroupBytes, SpareSegments: -1}
+	options := wal.Options{Dir: filepath.Join(dir, "wal"), MaxGroupBytes: benchGroupBytes, SpareSegments: -1, DirectIO: mode}
 	size := fillLog(b, options)
 	files, err := filepath.Glob(filepath.Join(options.Dir, "*.wal"))
 	require.NoError(b, err)
-	_, err = timed(func() error { return readFiles(files) }) // into the page cache
+	flag := 0
+	if mode == wal.DirectOn {
+		flag = vfs.Direct
+	}
+	_, err = timed(func() error { return readFiles(files, flag) }) // into the page cache
 	require.NoError(b, err)
-	var read, opened, recovered, replayed time.Duration
+	var read, ready, replayed time.Duration
 	add := func(sum *time.Duration, f func() error) {
 		took, err := timed(f)
 		require.NoError(b, err)
@@ -90,22 +101,21 @@ func BenchmarkRecovery(b *testing.B) {
 	b.SetBytes(size)
 	b.ReportAllocs()
 	for b.Loop() {
-		add(&read, func() error { return readFiles(files) })
+		add(&read, func() error { return readFiles(files, flag) })
 		var log *wal.WAL
-		add(&opened, func() (err error) {
-			log, err = wal.Open(context.Background(), options)
+		add(&ready, func() (err error) {
+			log, err = openAndRecover(b, options)
 			return err
 		})
-		add(&recovered, func() error { return recoverLog(b, log) })
 		add(&replayed, func() error { return readBack(log) })
 		require.NoError(b, log.Close())
 	}
 	rate := func(d time.Duration) float64 { return float64(size) * float64(b.N) / d.Seconds() / 1e9 }
 	b.ReportMetric(rate(read), "read-GB/s")
-	b.ReportMetric(rate(opened), "open-GB/s")
-	b.ReportMetric(rate(recovered), "recover-GB/s")
-	b.ReportMetric(rate(opened+recovered), "ready-GB/s")
+	b.ReportMetric(rate(ready), "ready-GB/s")
 	b.ReportMetric(rate(replayed), "replay-GB/s")
+	b.ReportMetric(rate(ready)/rate(read), "ready/read")
+	b.ReportMetric(rate(replayed)/rate(read), "replay/read")
 }
 
 func timed(f func() error) (time.Duration, error) {
@@ -138,10 +148,11 @@ func fillLog(b *testing.B, options wal.Options) int64 {
 	return size
 }
 
-func readFiles(paths []string) error {
-	buffer := make([]byte, 1<<20)
+// readFiles reads files from end to end; flag may be vfs.Direct.
+func readFiles(paths []string, flag int) error {
+	buffer := vfs.AlignedBuffer(1 << 20)
 	for _, path := range paths {
-		f, err := os.Open(path)
+		f, err := os.OpenFile(path, os.O_RDONLY|flag, 0)
 		if err != nil {
 			return err
 		}
@@ -158,27 +169,37 @@ func readFiles(paths []string) error {
 	return nil
 }
 
-// recoverLog recovers a processor that has flushed nothing.
-func recoverLog(b *testing.B, log *wal.WAL) error {
-	p, err := newBenchProcessor(b.TempDir(), log, events.NewBus())
-	if err != nil {
-		return err
-	}
-	recovered, err := p.Recover(context.Background())
-	if err == nil && recovered.EndLSN != log.DurableLSN() {
-		err = fmt.Errorf("recovered up to %d of %d", recovered.EndLSN, log.DurableLSN())
-	}
-	return errors.Join(err, p.deps.Manifest.(*manifest.Manifest).Close())
-}
-
-func newBenchProcessor(dir string, log *wal.WAL, bus *events.Bus) (*Processor, error) {
-	logger := slog.New(slog.DiscardHandler)
-	m, err := manifest.Open(vfs.OS, filepath.Join(dir, "manifest"), manifest.Options{Logger: logger})
+// openAndRecover opens a log and recovers a processor that has flushed nothing.
+func openAndRecover(b *testing.B, options wal.Options) (*wal.WAL, error) {
+	m, err := manifest.Open(vfs.OS, filepath.Join(b.TempDir(), "manifest"), manifest.Options{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return nil, err
 	}
+	defer m.Close()
+	rebuild, err := NewRebuild(m, DefaultConfig().MaxProducers)
+	if err != nil {
+		return nil, err
+	}
+	options.OnFrame = rebuild.Frame
+	log, err := wal.Open(context.Background(), options)
+	if err != nil {
+		return nil, err
+	}
+	p, err := newBenchProcessor(m, log, events.NewBus())
+	if err != nil {
+		return nil, err
+	}
+	recovered, err := p.Recover(context.Background(), rebuild)
+	if err == nil && recovered.EndLSN != log.DurableLSN() {
+		err = fmt.Errorf("recovered up to %d of %d", recovered.EndLSN, log.DurableLSN())
+	}
+	return log, err
+}
+
+func newBenchProcessor(m *manifest.Manifest, log *wal.WAL, bus *events.Bus) (*Processor, error) {
 	return New(DefaultConfig(), Dependencies{
-		Log: log, Manifest: m, Sinks: []Sink{&discardSink{}}, Events: bus, Logger: logger, OnFatal: func(err error) { panic(err) },
+		Log: log, Manifest: m, Sinks: []Sink{&discardSink{}}, Events: bus, Logger: slog.New(slog.DiscardHandler),
+		OnFatal: func(err error) { panic(err) },
 	})
 }
 
@@ -211,9 +232,13 @@ func benchmarkBatch(b *testing.B, inFlight int) {
 	log, err := wal.Open(b.Context(), wal.Options{Dir: filepath.Join(dir, "wal"), MaxGroupBytes: benchGroupBytes, SpareSegments: 4})
 	require.NoError(b, err)
 	bus := events.NewBus()
-	p, err := newBenchProcessor(dir, log, bus)
+	m, err := manifest.Open(vfs.OS, filepath.Join(dir, "manifest"), manifest.Options{Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(b, err)
-	_, err = p.Recover(b.Context())
+	p, err := newBenchProcessor(m, log, bus)
+	require.NoError(b, err)
+	rebuild, err := NewRebuild(m, DefaultConfig().MaxProducers)
+	require.NoError(b, err)
+	_, err = p.Recover(b.Context(), rebuild)
 	require.NoError(b, err)
 	memory := slab.New(1<<30, nil)
 	service, err := ingestion.New(ingestion.DefaultConfig(), ingestion.Dependencies{
@@ -228,7 +253,7 @@ func benchmarkBatch(b *testing.B, inFlight int) {
 		require.NoError(b, service.Close())
 		bus.Close()
 		require.NoError(b, log.Close())
-		require.NoError(b, p.deps.Manifest.(*manifest.Manifest).Close())
+		require.NoError(b, m.Close())
 	}()
 
 	sequenced := newSequenced(b)

@@ -21,8 +21,8 @@
 //
 // The processor applies each sealed generation to its own copy of the dedupe table, before the generation may leave
 // memory. A snapshot of the copy therefore stands at the end of a sealed generation: at or above the low watermark
-// (so that the cut log reaches down to it) and at or below what is durable. Recover loads it and applies the frames
-// above it.
+// (so that the cut log reaches down to it) and at or below what is durable. At start-up a Rebuild loads it and applies the frames
+// above it while the log is checked; of a batch it reads the header and counts the rows.
 //
 // # Pause
 //

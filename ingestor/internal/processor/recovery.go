@@ -7,7 +7,6 @@ import (
 
 	"github.com/ingestor-project/ingestor/ingestor/internal/dedupe"
 	"github.com/ingestor-project/ingestor/ingestor/internal/storage/memtable"
-	"github.com/ingestor-project/ingestor/ingestor/internal/wal"
 )
 
 // Recovered is what Recover found.
@@ -20,15 +19,15 @@ type Recovered struct {
 	EndLSN uint64
 }
 
-// Recover finds out where the sinks and the log stand: it rebuilds the dedupe table from the last snapshot and the
-// log above it, and makes everything above the sinks' checkpoints their backlog. The data stays in the log until a
+// Recover finds out where the sinks and the log stand: it completes the dedupe table, of which the rebuild has what it saw while the log
+// was opened, and makes everything above the sinks' checkpoints their backlog. The data stays in the log until a
 // worker reads it, so that memory is bounded however long the log is.
 //
 // It refuses (an error) where log, snapshot and sinks do not fit together. A sink that does not answer in time is
 // taken to be where the manifest last saw it; its own word counts once it answers.
-func (p *Processor) Recover(ctx context.Context) (*Recovered, error) {
+func (p *Processor) Recover(ctx context.Context, rebuild *Rebuild) (*Recovered, error) {
 	end := p.deps.Log.DurableLSN()
-	table, err := p.recoverTable(ctx, end)
+	table, err := rebuild.complete(ctx, p.deps.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -48,49 +47,6 @@ func (p *Processor) Recover(ctx context.Context) (*Recovered, error) {
 	p.deps.Logger.Info("recovered", "end_lsn", end, "low_watermark", low, "pending_records", end-low,
 		"producers", table.Producers())
 	return &Recovered{Dedupe: committers, CommittedLSN: low, EndLSN: end}, nil
-}
-
-// recoverTable returns the dedupe table as of end.
-func (p *Processor) recoverTable(ctx context.Context, end uint64) (*dedupe.Table, error) {
-	contents, lsn, err := p.deps.Manifest.ReadSnapshot()
-	if err != nil {
-		return nil, fmt.Errorf("read the dedupe snapshot: %w", err)
-	}
-	table := dedupe.New(p.config.MaxProducers)
-	if contents != nil {
-		if table, err = dedupe.DecodeSnapshot(contents, p.config.MaxProducers); err != nil {
-			return nil, err
-		}
-	}
-	first := p.deps.Log.FirstLSN()
-	switch {
-	case table.AppliedLSN() != lsn:
-		return nil, fmt.Errorf("the dedupe snapshot stands at LSN %d, the manifest says %d", table.AppliedLSN(), lsn)
-	case lsn > end:
-		return nil, fmt.Errorf("the dedupe snapshot at LSN %d and the log that ends at %d do not belong together", lsn, end)
-	case lsn+1 < first:
-		return nil, fmt.Errorf("between the dedupe snapshot at LSN %d and the log's begin at %d records are lost", lsn, first)
-	case lsn == end:
-		return table, nil
-	}
-	var f frame
-	err = p.deps.Log.Replay(ctx, lsn+1, func(w wal.Frame) error {
-		if w.First <= lsn {
-			return fmt.Errorf("the dedupe snapshot at LSN %d stands within the batch %d-%d", lsn, w.First, w.Last())
-		}
-		if err := f.parse(&w); err != nil {
-			return err
-		}
-		if stamp := f.stamp(&w); stamp != nil {
-			table.Apply(stamp)
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("replay the log above LSN %d: %w", lsn, err)
-	}
-	table.Advance(end)
-	return table, nil
 }
 
 // locate finds the sink's checkpoint at start-up.

@@ -181,9 +181,13 @@ func open(fsys *crashfs.FS, set settings, sinks ...Sink) (_ *world, err error) {
 	if w.manifest, err = manifest.Open(fsys, "manifest", manifest.Options{Logger: logger}); err != nil {
 		return nil, err
 	}
+	rebuild, err := NewRebuild(w.manifest, set.processor.MaxProducers)
+	if err != nil {
+		return nil, err
+	}
 	w.log, err = wal.Open(context.Background(), wal.Options{
 		Dir: "wal", FS: fsys, SegmentSizeBytes: 64 << 10, SpareSegments: 1, MaxGroupBytes: 32 << 10, DirectIO: wal.DirectOff,
-		FirstLSN: w.manifest.State().LowWatermark + 1,
+		FirstLSN: w.manifest.State().LowWatermark + 1, OnFrame: rebuild.Frame,
 	})
 	if err != nil {
 		return nil, err
@@ -195,7 +199,7 @@ func open(fsys *crashfs.FS, set settings, sinks ...Sink) (_ *world, err error) {
 	if err != nil {
 		return nil, err
 	}
-	recovered, err := w.processor.Recover(context.Background())
+	recovered, err := w.processor.Recover(context.Background(), rebuild)
 	if err != nil {
 		return nil, err
 	}

@@ -70,10 +70,6 @@ func (f *osFile) Datasync() error {
 	return f.retryInterrupted("fdatasync", func() error { return unix.Fdatasync(f.fd) })
 }
 
-func (f *osFile) Prefetch() error {
-	return f.retryInterrupted("fadvise", func() error { return unix.Fadvise(f.fd, 0, 0, unix.FADV_WILLNEED) })
-}
-
 func (f *osFile) Preallocate(sizeBytes int64) error {
 	return f.retryInterrupted("fallocate", func() error {
 		return unix.Fallocate(f.fd, unix.FALLOC_FL_KEEP_SIZE, 0, sizeBytes)

@@ -67,10 +67,6 @@ type File interface {
 	// SizeBytes returns the file's size.
 	SizeBytes() (int64, error)
 
-	// Prefetch asks for the file's contents to be read into the page cache and does not wait for it. It is a hint; an error says
-	// that it was not taken.
-	Prefetch() error
-
 	// Close releases the file. It makes nothing durable.
 	Close() error
 }
@@ -100,10 +96,16 @@ func DirectWorks(fsys FS, dir, probe string) (works bool, err error) {
 	if rmErr := fsys.Remove(name); rmErr != nil && !errors.Is(rmErr, fs.ErrNotExist) {
 		err = errors.Join(err, rmErr)
 	}
-	if errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported) {
+	if RefusesDirect(err) {
 		return false, nil
 	}
 	return err == nil, err
+}
+
+// RefusesDirect reports whether an error of a file that was opened with Direct, or of opening it, says that the file system has no
+// direct I/O.
+func RefusesDirect(err error) bool {
+	return errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported)
 }
 
 // WriteFileDurably writes a small file so that name is found, after a power cut at any moment, with its old contents or the

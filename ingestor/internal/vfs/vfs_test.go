@@ -48,7 +48,6 @@ func TestImplementations(t *testing.T) {
 			size, err := f.SizeBytes()
 			require.NoError(t, err)
 			require.EqualValues(t, 6, size)
-			require.NoError(t, f.Prefetch())
 			require.NoError(t, f.Close())
 			b, err := vfs.ReadFile(fsys, file)
 			require.NoError(t, err)

@@ -3,8 +3,8 @@
 //
 // # Use
 //
-//	w, err := wal.Open(ctx, wal.Options{Dir: dir, FirstLSN: flushed + 1})
-//	err = w.Replay(ctx, flushed+1, func(f wal.Frame) error { ... })   // before new traffic
+//	w, err := wal.Open(ctx, wal.Options{Dir: dir, FirstLSN: flushed + 1, OnFrame: ...})   // sees every frame while the log is checked
+//	err = w.Replay(ctx, flushed+1, func(f wal.Frame) error { ... })                       // reads again what is to be flushed
 //
 //	first, err := w.Append(wal.Entry{Records: n, Parts: ...})         // one goroutine, any number of entries, then:
 //	err = w.Sync()                                                    // one write, one fdatasync; now ack what was appended
@@ -24,7 +24,8 @@
 //     replayed: neither what a file held in an earlier use, nor what a torn write left behind.
 //   - An entry whose Sync did not return may be there or not. Once it was replayed, it stays: Open syncs before it reads.
 //   - Where records that had been durable are damaged or missing, Open and Replay say so with a CorruptionError. Nothing is
-//     skipped. What a crash can have torn, and only that, is cut off; see recovery.go for how the two are told apart.
+//     skipped. What a crash can have torn, and only that, is cut off; see recovery.go for how the two are told apart. What OnFrame was
+//     given before Open failed counts for nothing.
 //   - A failed write or sync poisons the log for good: no write is tried again, because nobody knows what is on disk. A full
 //     disk is found out before anything is written, and poisons nothing.
 //
@@ -53,5 +54,6 @@
 // # Goroutines
 //
 // A WAL owns a goroutine that prepares spares, which Open starts, and one that writes and syncs the groups of Begin, which the first
-// Begin starts. Close ends both and waits for them. Sync writes on the goroutine that calls it.
+// Begin starts. Close ends both and waits for them. Sync writes on the goroutine that calls it. Open, Replay, Verify and Inspect read
+// each segment by a goroutine of its own, a block ahead; they end it, and wait for it, before they return.
 package wal

@@ -120,6 +120,11 @@ func (h *frameHeader) decode(b []byte) bool {
 // last is the highest LSN at or before the frame.
 func (h *frameHeader) last() LSN { return h.first + LSN(h.records) - 1 }
 
+// frame returns what readers get to see of a frame at offset.
+func (h *frameHeader) frame(payload []byte, offset int64) Frame {
+	return Frame{First: h.first, Records: h.records, Payload: payload, Position: Position{h.segment, offset}}
+}
+
 // frameChecksum is the CRC32C of a frame, its checksum field left out.
 func frameChecksum(frame []byte) uint32 {
 	return crc32.Update(crc32.Checksum(frame[:60], castagnoli), castagnoli, frame[frameHeaderBytes:])

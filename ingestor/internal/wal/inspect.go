@@ -63,7 +63,7 @@ func Inspect(ctx context.Context, fsys vfs.FS, dir string, fn func(FrameInfo) er
 	if err != nil {
 		return Report{}, err
 	}
-	s := scanner{fs: fsys, dir: dir, visit: func(h frameHeader, offset int64) error {
+	s := scanner{fs: fsys, dir: dir, direct: true, visit: func(h frameHeader, _ []byte, offset int64) error {
 		return fn(FrameInfo{
 			Position: Position{h.segment, offset}, Kind: kindName(h.kind), FirstLSN: h.first, Records: h.records,
 			DurableLSN: h.durable, GroupOffset: h.groupOffset, PayloadBytes: h.payloadBytes,

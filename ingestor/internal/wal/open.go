@@ -11,9 +11,9 @@ import (
 )
 
 // Open opens the log in opt.Dir, or makes a new one. It syncs every segment and the directory before it looks at them,
-// checks the whole log, and cuts off the group that a crash tore, if there is one. Where the log is damaged in another way
-// it returns a *CorruptionError and changes nothing. It may crash anywhere and be run again. The context ends the scan and
-// the preparation of spares; it does not govern the WAL afterwards.
+// checks the whole log in one pass, hands each frame to Options.OnFrame as it goes, and cuts off the group that a crash tore, if there
+// is one. Where the log is damaged in another way it returns a *CorruptionError and changes nothing. It may crash anywhere and be run again. The context ends the scan and
+// the preparation of spares; it does not govern the WAL afterwards. Its memory does not depend on the size of the log.
 func Open(ctx context.Context, opt Options) (*WAL, error) {
 	opt, err := opt.withDefaults()
 	if err != nil {
@@ -73,7 +73,7 @@ func (w *WAL) chooseDirect() error {
 
 // recover reads what the log holds and decides where it goes on.
 func (w *WAL) recover(ctx context.Context, ids []uint64) error {
-	s := scanner{fs: w.opt.FS, dir: w.opt.Dir}
+	s := scanner{fs: w.opt.FS, dir: w.opt.Dir, direct: w.opt.DirectIO != DirectOff, visit: w.opt.visit()}
 	segments, err := s.scan(ctx, ids)
 	if err != nil {
 		return err

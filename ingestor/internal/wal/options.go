@@ -59,6 +59,9 @@ type Options struct {
 	Logger *slog.Logger
 	// Registerer gets the metrics; there are none when nil.
 	Registerer prometheus.Registerer
+	// OnFrame, when set, is called by Open, in order, for every frame of the log that it finds, once it is proven: the whole pass may yet
+	// end in a *CorruptionError. An error of it ends Open and is returned as it is.
+	OnFrame func(Frame) error
 	// OnGroup, when set, is called after each durable group, before Sync returns or Done delivers, on the goroutine that wrote it.
 	OnGroup func(GroupStats)
 }
@@ -112,6 +115,19 @@ func (o Options) withDefaults() (Options, error) {
 		return o, fmt.Errorf("wal: MaxSizeBytes %d is less than two segments", o.MaxSizeBytes)
 	}
 	return o, nil
+}
+
+// visit returns what a scanner is to do with each frame; nil for nothing.
+func (o *Options) visit() func(frameHeader, []byte, int64) error {
+	if o.OnFrame == nil {
+		return nil
+	}
+	return func(h frameHeader, payload []byte, offset int64) error {
+		if h.kind != kindRecords {
+			return nil
+		}
+		return o.OnFrame(h.frame(payload, offset))
+	}
 }
 
 // minSegmentBytes is the header, one largest group, and the block that is kept free for a seal.

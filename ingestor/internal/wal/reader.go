@@ -78,6 +78,11 @@ func (e *badFrame) Error() string { return e.reason }
 type cursor struct {
 	window window
 	header segmentHeader
+	progress
+}
+
+// progress is how far a cursor is in its segment.
+type progress struct {
 	offset int64 // of the next frame
 	group  int64 // offset of the group that the next frame belongs to
 	last   LSN
@@ -89,8 +94,8 @@ type cursor struct {
 // reset points the cursor at the first frame of a segment.
 func (c *cursor) reset(f io.ReaderAt, h segmentHeader) {
 	c.window.reset(f, h.sizeBytes)
-	c.header, c.offset, c.group = h, segmentHeaderBytes, segmentHeaderBytes
-	c.last, c.chain, c.frames, c.sealed = h.first-1, h.checksum, 0, false
+	c.header = h
+	c.progress = progress{offset: segmentHeaderBytes, group: segmentHeaderBytes, last: h.first - 1, chain: h.checksum}
 }
 
 // next reads the frame at the cursor and moves behind it. The frame is valid until the next call. The error is a *badFrame,

@@ -67,13 +67,18 @@ func syncAll(fsys vfs.FS, dir string, ids []uint64) error {
 	return nil
 }
 
-// scanner reads a log and checks it.
+// scanner reads a log and checks it, in one pass.
 type scanner struct {
-	fs     vfs.FS
-	dir    string
+	fs  vfs.FS
+	dir string
+	// direct asks for reads past the page cache.
+	direct bool
 	cursor cursor
-	// visit, when set, sees every valid frame of the log and its offset.
-	visit func(frameHeader, int64) error
+	blocks blockPool
+	// upcoming is the segment after the one that is being checked; nil where there is none.
+	upcoming *ahead
+	// visit, when set, sees every valid frame of the log, its payload and its offset.
+	visit func(frameHeader, []byte, int64) error
 	// tornBytes is how far the frame headers of the group that was torn reach beyond the end.
 	tornBytes int64
 }
@@ -96,23 +101,33 @@ func (s *scanner) scan(ctx context.Context, ids []uint64) ([]*segment, error) {
 		segments = append(segments, seg)
 	}
 	for i, seg := range segments {
-		var end *tail
-		if i+1 < len(segments) {
-			end = &segments[i+1].header.prev
-			s.prefetch(segments[i+1])
-		}
-		if err := s.frames(ctx, seg, end); err != nil {
+		if err := s.check(ctx, seg, segments[i+1:]); err != nil {
 			return segments[:i], err
 		}
 	}
 	return segments, nil
 }
 
-// prefetch has the disk read a segment while the one before is checked. It is a hint, so that a failure does not matter here.
-func (s *scanner) prefetch(seg *segment) {
-	if f, err := s.fs.OpenFile(seg.path, os.O_RDONLY, 0); err == nil {
-		_ = errors.Join(f.Prefetch(), f.Close())
+// check reads one segment while the disk begins to read the one after it.
+func (s *scanner) check(ctx context.Context, seg *segment, after []*segment) (err error) {
+	read := s.upcoming
+	s.upcoming = nil
+	if read == nil {
+		if read, err = s.begin(seg); err != nil {
+			return err
+		}
 	}
+	var end *tail
+	if len(after) > 0 {
+		end = &after[0].header.prev
+		if s.upcoming, err = s.begin(after[0]); err != nil {
+			return errors.Join(err, read.close())
+		}
+	}
+	if err = s.frames(ctx, seg, read, end); err != nil && s.upcoming != nil {
+		err = errors.Join(err, s.upcoming.close())
+	}
+	return err
 }
 
 // header reads a segment's header.
@@ -155,17 +170,24 @@ func follows(prev, seg *segment) error {
 	return nil
 }
 
-// frames reads a segment up to its end: the one that its successor names, or, in the newest, the one that it finds.
-func (s *scanner) frames(ctx context.Context, seg *segment, end *tail) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	f, err := s.fs.OpenFile(seg.path, os.O_RDONLY, 0)
+// begin begins to read a segment.
+func (s *scanner) begin(seg *segment) (*ahead, error) {
+	a, err := openAhead(s.fs, seg.path, segmentHeaderBytes, seg.sizeBytes, s.direct, &s.blocks)
 	if err != nil {
-		return fmt.Errorf("wal: open segment: %w", err)
+		return nil, fmt.Errorf("wal: open segment: %w", err)
 	}
+	return a, nil
+}
+
+// frames reads a segment, of which read has begun, up to its end: the one that its successor names, or, in the newest, the one that
+// it finds. It closes read.
+func (s *scanner) frames(ctx context.Context, seg *segment, read *ahead, end *tail) error {
 	c := &s.cursor
-	c.reset(f, seg.header)
+	c.reset(read, seg.header)
+	err := ctx.Err()
+	if err != nil {
+		return errors.Join(err, read.close())
+	}
 	if end == nil {
 		err = s.newest(seg)
 	} else {
@@ -173,7 +195,7 @@ func (s *scanner) frames(ctx context.Context, seg *segment, end *tail) error {
 	}
 	seg.last, seg.checksum, seg.endBytes = c.last, c.chain, c.offset
 	seg.frames, seg.sealed = c.frames, c.sealed
-	return errors.Join(err, f.Close())
+	return errors.Join(err, read.close())
 }
 
 // upTo reads a segment that has a successor.
@@ -181,14 +203,14 @@ func (s *scanner) upTo(seg *segment, end tail) error {
 	c := &s.cursor
 	for c.last != end.last || c.chain != end.checksum {
 		at := c.offset
-		h, _, err := c.next()
+		h, payload, err := c.next()
 		if bad, ok := errors.AsType[*badFrame](err); ok {
 			return seg.corrupt(at, fmt.Sprintf("%s, but the next segment says that this one ends at LSN %d", bad.reason, end.last))
 		}
 		if err != nil {
 			return fmt.Errorf("wal: read segment %s: %w", seg.name(), err)
 		}
-		if err := s.visited(h, at); err != nil {
+		if err := s.visited(h, payload, at); err != nil {
 			return err
 		}
 	}
@@ -203,14 +225,14 @@ func (s *scanner) newest(seg *segment) error {
 	c := &s.cursor
 	for {
 		at := c.offset
-		h, _, err := c.next()
+		h, payload, err := c.next()
 		if bad, ok := errors.AsType[*badFrame](err); ok {
 			return s.judge(seg, bad)
 		}
 		if err != nil {
 			return fmt.Errorf("wal: read segment %s: %w", seg.name(), err)
 		}
-		if err := s.visited(h, at); err != nil {
+		if err := s.visited(h, payload, at); err != nil {
 			return err
 		}
 	}
@@ -231,11 +253,11 @@ func (s *scanner) judge(seg *segment, bad *badFrame) error {
 	})
 }
 
-func (s *scanner) visited(h frameHeader, offset int64) error {
+func (s *scanner) visited(h frameHeader, payload []byte, offset int64) error {
 	if s.visit == nil {
 		return nil
 	}
-	return s.visit(h, offset)
+	return s.visit(h, payload, offset)
 }
 
 // missingBefore checks that no record which a sink may need was in a segment before the oldest.

@@ -83,7 +83,7 @@ func Repair(ctx context.Context, opt Options) (RepairReport, error) {
 
 // damage says why Open would refuse the log; nil where it would not.
 func damage(ctx context.Context, opt Options, ids []uint64) (*CorruptionError, error) {
-	s := scanner{fs: opt.FS, dir: opt.Dir}
+	s := scanner{fs: opt.FS, dir: opt.Dir, direct: opt.DirectIO != DirectOff}
 	segments, err := s.scan(ctx, ids)
 	if err == nil && len(segments) > 0 {
 		err = missingBefore(segments[0], opt.FirstLSN)

@@ -71,7 +71,7 @@ func (s *salvage) tornAt(ctx context.Context, id uint64) LSN {
 	scan := scanner{fs: s.opt.FS, dir: s.opt.Dir}
 	seg, err := scan.header(id)
 	if err == nil {
-		err = scan.frames(ctx, seg, nil)
+		err = scan.check(ctx, seg, nil)
 	}
 	if err != nil {
 		return ^LSN(0)

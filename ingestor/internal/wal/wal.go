@@ -104,6 +104,7 @@ type WAL struct {
 	truncating sync.Mutex // serialises TruncateBelow; taken before mu
 	mu         sync.Mutex
 	segments   []*segment // ascending, without a gap; never empty once open
+	stops      []stop     // where replays ended
 }
 
 // ID is the log's random identity. It is in every segment and stays the same for as long as the log exists.

@@ -19,7 +19,7 @@ type Batch struct {
 	Raw []byte
 	// First is the log position of the first record, Last that of the last one.
 	First, Last uint64
-	// MinTimeUnixNano and MaxTimeUnixNano bound the records' timestamps.
+	// MinTimeUnixNano and MaxTimeUnixNano bound the records' timestamps; both are 0 where nobody has looked, as after a replay.
 	MinTimeUnixNano, MaxTimeUnixNano int64
 }
 

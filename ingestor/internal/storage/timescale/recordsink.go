@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/ingestor-project/ingestor/ingestor/internal/batch"
 	"github.com/ingestor-project/ingestor/ingestor/internal/storage/memtable"
 )
 
@@ -163,9 +164,13 @@ func (s *RecordSink) locate(g *memtable.Generation, previous uint64) error {
 			if b.Last <= previous {
 				continue
 			}
+			minTime, maxTime, err := timeBounds(t.Tenant, b)
+			if err != nil {
+				return &InvariantError{Err: err}
+			}
 			s.batches = append(s.batches, located{
 				RecordBatch: RecordBatch{Tenant: t.Tenant, Endpoint: t.Endpoint, Raw: b.Raw, First: b.First, Records: b.Records()},
-				last:        b.Last, minTime: b.MinTimeUnixNano, maxTime: b.MaxTimeUnixNano,
+				last:        b.Last, minTime: minTime, maxTime: maxTime,
 			})
 		}
 	}
@@ -182,6 +187,18 @@ func (s *RecordSink) locate(g *memtable.Generation, previous uint64) error {
 		return &InvariantError{Err: fmt.Errorf("generation %d-%d ends at LSN %d", g.First, g.Last, position)}
 	}
 	return nil
+}
+
+// timeBounds returns the bounds of a batch's timestamps, and looks for them where nobody has.
+func timeBounds(tenant string, b *memtable.Batch) (minTime, maxTime int64, err error) {
+	if b.MinTimeUnixNano != 0 {
+		return b.MinTimeUnixNano, b.MaxTimeUnixNano, nil
+	}
+	var h batch.Header
+	if refused := batch.Validate(b.Raw, tenant, batch.Limits{}, &h); refused != nil {
+		return 0, 0, fmt.Errorf("batch at LSN %d: %w", b.First, refused)
+	}
+	return h.MinTimeUnixNano, h.MaxTimeUnixNano, nil
 }
 
 // forget lets go of the generation and keeps the memory of the lists.

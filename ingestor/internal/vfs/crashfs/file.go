@@ -83,6 +83,4 @@ func (f *file) SizeBytes() (int64, error) {
 	return int64(len(f.node.contents)), nil
 }
 
-func (f *file) Prefetch() error { return nil }
-
 func (f *file) Close() error { return nil }
