@@ -135,8 +135,21 @@ func (b *backlog) removeLocked() {
 }
 
 // shrinkLocked drops generations from memory until the budget is kept. First go, oldest first, those that only
-// laggards need; then, newest first, those that are needed last.
+// laggards need; then, newest first, those that are needed last. Each is needed once, in the order in which they came, so that no other
+// choice has fewer of them read back from the log: what is kept is what is needed next.
+//
+// It does not make a worker that is slower than ingest read little back. A generation waits for as long as the worker is behind, so that
+// memory serves the share MemoryBytes / (how far behind, in bytes) of what is flushed, whatever is dropped. Reading back has to
+// be cheap instead: see replayer and wal.Replay.
+//
+// The newest generation may be above the budget until the dedupe copy has it, a moment after it was sealed: otherwise an older one,
+// which is needed earlier, would go in its place.
 func (b *backlog) shrinkLocked() {
+	if n := len(b.entries); n > 0 {
+		if e := b.entries[n-1]; !e.absorbed && b.heldBytes-e.generation.Bytes <= b.memoryBytes {
+			return
+		}
+	}
 	drop := func(e *entry) {
 		if b.heldBytes > b.memoryBytes && e.generation != nil && e.absorbed {
 			b.forgetLocked(e)

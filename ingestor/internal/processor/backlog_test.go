@@ -1,6 +1,9 @@
 package processor
 
 import (
+	"math"
+	"math/bits"
+	"math/rand/v2"
 	"testing"
 	"time"
 
@@ -52,6 +55,80 @@ func TestBacklogDropsWhatIsNeededLast(t *testing.T) {
 	require.Empty(t, b.shape())
 	require.Zero(t, pool.UsedBytes())
 	require.Equal(t, uint64(70), b.lastLSN())
+}
+
+// fewestReadBack tries every choice of what to drop, and returns how few generations must be read back at best, where up to room fit in
+// memory. An event true is a new generation, false the flush of the next one.
+func fewestReadBack(events []bool, added, flushed int, held uint32, room int) int {
+	if len(events) == 0 {
+		return 0
+	}
+	if !events[0] {
+		missing := 1
+		if held&(1<<flushed) != 0 {
+			missing = 0
+		}
+		return missing + fewestReadBack(events[1:], added, flushed+1, held&^(1<<flushed), room)
+	}
+	held |= 1 << added
+	if bits.OnesCount32(held) <= room {
+		return fewestReadBack(events[1:], added+1, flushed, held, room)
+	}
+	best := math.MaxInt
+	for i := range added + 1 {
+		if held&(1<<i) != 0 {
+			best = min(best, fewestReadBack(events[1:], added+1, flushed, held&^(1<<i), room))
+		}
+	}
+	return best
+}
+
+// Whatever the order of new generations and flushes, no choice of what to drop reads fewer back.
+func TestBacklogReadsBackAsLittleAsCanBe(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	rng := rand.New(rand.NewPCG(seed, 0))
+	readBack := 0
+	for range 300 {
+		room := 1 + rng.IntN(3)
+		var events []bool
+		for added, flushed := 0, 0; len(events) < 16; {
+			isNew := added == flushed || rng.IntN(5) < 3
+			if events = append(events, isNew); isNew {
+				added++
+			} else {
+				flushed++
+			}
+		}
+		pool := slab.New(1<<20, nil)
+		b := &backlog{memoryBytes: int64(room) << 10}
+		missing, flushed := 0, uint64(0)
+		for _, isNew := range events {
+			if isNew {
+				first := b.lastLSN() + 1
+				b.add(oneBatch(t, pool, first, first+9))
+				require.LessOrEqual(t, pool.UsedBytes(), int64(room+1)<<10, "one more at most, and only until it is absorbed")
+				b.absorbedUpTo(first + 9)
+				require.LessOrEqual(t, pool.UsedBytes(), int64(room)<<10)
+				continue
+			}
+			g, _, err := b.next(flushed)
+			require.NoError(t, err)
+			if g == nil {
+				missing++
+			} else {
+				require.Equal(t, []uint64{flushed + 1, flushed + 10}, []uint64{g.First, g.Last})
+				g.Release()
+			}
+			flushed += 10
+			b.flushedUpTo(flushed, flushed)
+		}
+		require.Equal(t, fewestReadBack(events, 0, 0, 0, room), missing, "room for %d, %v", room, events)
+		readBack += missing
+		b.clear()
+		require.Zero(t, pool.UsedBytes())
+	}
+	require.NotZero(t, readBack)
 }
 
 func TestBacklogNext(t *testing.T) {

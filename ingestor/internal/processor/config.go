@@ -17,7 +17,7 @@ import (
 // Config bounds the processor.
 type Config struct {
 	// MemoryBytes bounds the sealed generations that are kept in memory, in bytes of the slab pool. One generation a
-	// sink may be held above it while it is being flushed. The slab budget must hold this, two generations and the
+	// sink may be held above it while it is being flushed, and the one sealed last. The slab budget must hold this, two generations and the
 	// commit queue, so that a sink that stands still does not stop ingestion.
 	MemoryBytes int64
 	// ReplayBytes and ReplayRecords bound what a worker reads from the log for one flush. The memory is apart from the
