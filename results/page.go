@@ -67,9 +67,11 @@ func WriteHTML(w io.Writer, r *Result) error {
 		Machine   string
 		Verified  string
 		Targets   []target
+		Variants  []VariantComparison
+		About     string
 		Note      string
 		Scenarios []pageScenario
-	}{Result: r, Machine: r.Env.words(), Verified: r.Verify.words(), Targets: r.targets(), Note: targetsNote}
+	}{Result: r, Machine: r.Env.words(), Verified: r.Verify.words(), Targets: r.targets(), Note: targetsNote, Variants: r.compareVariants(), About: variantsNote}
 	for i := range r.Scenarios {
 		scenario, err := newPageScenario(&r.Scenarios[i])
 		if err != nil {

@@ -46,7 +46,10 @@ type Verdict struct {
 
 // Scenario is one scenario of a run.
 type Scenario struct {
-	Name        string `json:"name"`
+	Name string `json:"name"`
+	// Group and Variant are of a variant: Name is Group/Variant.
+	Group       string `json:"group,omitempty"`
+	Variant     string `json:"variant,omitempty"`
 	Description string `json:"description"`
 	File        string `json:"file"`
 	State       State  `json:"state"`

@@ -146,6 +146,7 @@ func WriteMarkdown(w io.Writer, r *Result) error {
 	}
 	fmt.Fprintf(&b, "\nVerified: %s.\n\nMachine: %s.\n", r.Verify.words(), r.Env.words())
 	markdownTargets(&b, r)
+	markdownVariants(&b, r)
 	for i := range r.Scenarios {
 		markdownScenario(&b, &r.Scenarios[i])
 	}

@@ -255,6 +255,7 @@ func (d *document) checkMeaning(s *Scenario, fileName string) {
 	}
 	d.checkLoad(s)
 	d.checkNeighbour(s)
+	d.checkVariants(s)
 	d.checkCeilings(s)
 	d.checkActions(s.Actions)
 }

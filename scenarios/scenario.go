@@ -23,6 +23,7 @@ type Scenario struct {
 	Description string         `yaml:"description"`
 	Database    string         `yaml:"database"`
 	Server      map[string]any `yaml:"server"`
+	Variants    []Variant      `yaml:"variants"`
 	Load        Load           `yaml:"load"`
 	Neighbour   *Neighbour     `yaml:"neighbour"`
 	Actions     []Action       `yaml:"actions"`
@@ -35,6 +36,10 @@ type Scenario struct {
 	Objectives      []Objective   `yaml:"objectives"`
 	Validity        Validity      `yaml:"validity"`
 	Verify          *bool         `yaml:"verify"`
+
+	// Group and Variant are of a variation: the name of its scenario, and its own.
+	Group   string `yaml:"-"`
+	Variant string `yaml:"-"`
 
 	// files is the directory that the scenario's file is in.
 	files fs.FS

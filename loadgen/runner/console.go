@@ -33,7 +33,7 @@ const plainInterval = 5 * time.Second
 func NewConsole(out io.Writer, terminal bool, list []*scenarios.Scenario) *Console {
 	c := &Console{out: out, terminal: terminal, now: time.Now}
 	for _, s := range list {
-		c.remaining += loadLength(s) * time.Duration(s.Repetitions)
+		c.remaining += loadLength(s) * time.Duration(s.Repetitions*len(s.Variations()))
 	}
 	return c
 }

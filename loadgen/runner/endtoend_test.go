@@ -148,6 +148,26 @@ func TestRunAgainstTheRealServer(t *testing.T) {
 	}
 }
 
+func TestVariantsRunInTurnOnServersOfTheirOwn(t *testing.T) {
+	text := strings.NewReplacer("200ms", "50ms", "800ms", "150ms").Replace(tinyLoad) + `repetitions: 2
+variants:
+  - {name: direct, server: {wal: {direct_io: auto}}}
+  - {name: cached, server: {wal: {direct_io: "off"}}}
+`
+	var console bytes.Buffer
+	list := []*scenarios.Scenario{scenarioFrom(t, text)}
+	result, err := Run(t.Context(), Options{Scenarios: list, Server: serverBinary, WorkDir: workDir(t), Console: NewConsole(&console, false, list)})
+	require.NoError(t, err, console.String())
+	require.Equal(t, results.Pass, result.Verdict.State, result.Scenarios)
+	var names []string
+	for _, scenario := range result.Scenarios {
+		names = append(names, scenario.Name)
+		require.Len(t, scenario.Repetitions, 2)
+	}
+	require.Equal(t, []string{"tiny/direct", "tiny/cached", "tiny/again"}, names)
+	require.Regexp(t, `(?s)direct 1/2.*cached 1/2.*again 1/2.*again 2/2.*cached 2/2.*direct 2/2`, console.String())
+}
+
 // requireFlushedLater wants to see that the log held everything until another start.
 func requireFlushedLater(t *testing.T, r results.Repetition) {
 	require.Positive(t, r.Metrics["recovery_ready_ns"])

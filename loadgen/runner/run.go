@@ -66,9 +66,9 @@ func Run(ctx context.Context, options Options) (*results.Result, error) {
 		if ctx.Err() != nil || failure != nil {
 			break
 		}
-		var outcome results.Scenario
-		outcome, failure = run.scenario(ctx, scenario)
-		result.Scenarios = append(result.Scenarios, outcome)
+		var outcomes []results.Scenario
+		outcomes, failure = run.scenario(ctx, scenario)
+		result.Scenarios = append(result.Scenarios, outcomes...)
 	}
 	failure = errors.Join(failure, run.stopDatabase())
 	after, err := machine.ReadCPUTimes()
@@ -114,44 +114,75 @@ type run struct {
 	database *pgtest.Cluster
 }
 
-// scenario carries out all repetitions of one scenario and judges them.
-func (r *run) scenario(ctx context.Context, s *scenarios.Scenario) (results.Scenario, error) {
+// scenario carries out all repetitions of one scenario, or of all its variants, and judges them.
+func (r *run) scenario(ctx context.Context, s *scenarios.Scenario) ([]results.Scenario, error) {
+	variations := s.Variations()
+	outcomes := make([]results.Scenario, len(variations))
+	for i, variation := range variations {
+		outcomes[i] = newOutcome(variation)
+	}
+	if s.Database == scenarios.Postgres {
+		if err := r.startDatabase(ctx); errors.Is(err, pgtest.ErrNone) {
+			for i := range outcomes {
+				r.unavailable(&outcomes[i], "no PostgreSQL on this machine: set "+pgtest.EnvDSN+", start Docker, or install postgresql")
+			}
+			return outcomes, nil
+		} else if err != nil {
+			return outcomes, ignoreInterrupt(ctx, err)
+		}
+	}
+	failure := r.repeat(ctx, variations, outcomes)
+	for i := range outcomes {
+		outcomes[i].AckLevel = results.AckLevelSeen(outcomes[i].Repetitions, outcomes[i].AckLevel)
+		results.JudgeScenario(&outcomes[i])
+		r.options.Console.judged(&outcomes[i])
+	}
+	return outcomes, failure
+}
+
+// repeat measures all variations in turn, forwards and then backwards (ABBA), so that what changes on the machine meanwhile meets all of
+// them alike.
+func (r *run) repeat(ctx context.Context, variations []*scenarios.Scenario, outcomes []results.Scenario) error {
+	for index := range variations[0].Repetitions {
+		for step := range variations {
+			if ctx.Err() != nil {
+				return nil
+			}
+			which := turn(index, step, len(variations))
+			repetition, err := r.repetition(ctx, variations[which], index)
+			if repetition != nil {
+				outcomes[which].Repetitions = append(outcomes[which].Repetitions, *repetition)
+			}
+			if err != nil {
+				return fmt.Errorf("scenario %s: %w", variations[which].Name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// turn is which of n variations is measured at a step of a repetition.
+func turn(repetition, step, n int) int {
+	if repetition%2 == 1 {
+		return n - 1 - step
+	}
+	return step
+}
+
+// newOutcome is the result of a scenario before anything is measured.
+func newOutcome(s *scenarios.Scenario) results.Scenario {
 	outcome := results.Scenario{
-		Name: s.Name, Description: s.Description, File: s.File, AckLevel: "none seen, asked for " + s.Load.AckLevel, Client: s.Load.Words(),
-		LoadSHA256: s.LoadSHA256(), Server: s.Server, OfferedRate: s.Load.OfferedRate(), MinConfidencePct: s.Validity.MinConfidencePct, Objectives: []results.Objective{}, Repetitions: []results.Repetition{},
+		Name: s.Name, Group: s.Group, Variant: s.Variant, Description: s.Description, File: s.File,
+		AckLevel: "none seen, asked for " + s.Load.AckLevel, Client: s.Load.Words(),
+		LoadSHA256: s.LoadSHA256(), Server: s.Server, OfferedRate: s.Load.OfferedRate(), MinConfidencePct: s.Validity.MinConfidencePct,
+		Objectives: []results.Objective{}, Repetitions: []results.Repetition{},
 	}
 	for _, o := range s.Objectives {
 		outcome.Objectives = append(outcome.Objectives, results.Objective{
 			Scenario: s.Name, Metric: o.Metric, Unit: o.Unit, Op: o.Op, Limit: float64(o.Limit), Target: o.Target, Compare: o.Compare,
 		})
 	}
-	if s.Database == scenarios.Postgres {
-		if err := r.startDatabase(ctx); errors.Is(err, pgtest.ErrNone) {
-			r.unavailable(&outcome, "no PostgreSQL on this machine: set "+pgtest.EnvDSN+", start Docker, or install postgresql")
-			return outcome, nil
-		} else if err != nil {
-			return outcome, ignoreInterrupt(ctx, err)
-		}
-	}
-	var failure error
-	for i := range s.Repetitions {
-		if ctx.Err() != nil {
-			break
-		}
-		var repetition *results.Repetition
-		repetition, failure = r.repetition(ctx, s, i)
-		if repetition != nil {
-			outcome.Repetitions = append(outcome.Repetitions, *repetition)
-		}
-		if failure != nil {
-			failure = fmt.Errorf("scenario %s: %w", s.Name, failure)
-			break
-		}
-	}
-	outcome.AckLevel = results.AckLevelSeen(outcome.Repetitions, outcome.AckLevel)
-	results.JudgeScenario(&outcome)
-	r.options.Console.judged(&outcome)
-	return outcome, failure
+	return outcome
 }
 
 // unavailable marks a scenario whose needs the machine does not meet.
@@ -195,7 +226,7 @@ func ignoreInterrupt(ctx context.Context, err error) error {
 // repetition makes a directory for one repetition, carries it out and removes the directory, unless the judge found a
 // fault: then it is evidence. The result is nil where the repetition was interrupted.
 func (r *run) repetition(ctx context.Context, s *scenarios.Scenario, index int) (*results.Repetition, error) {
-	dir := filepath.Join(r.options.WorkDir, fmt.Sprintf("%s-%d", s.Name, index+1))
+	dir := filepath.Join(r.options.WorkDir, fmt.Sprintf("%s-%d", strings.ReplaceAll(s.Name, "/", "-"), index+1))
 	if err := os.RemoveAll(dir); err != nil {
 		return nil, err
 	}

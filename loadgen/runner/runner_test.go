@@ -231,3 +231,14 @@ func TestConsole(t *testing.T) {
 	live := show(true)
 	require.Equal(t, 7+1, bytes.Count([]byte(live), []byte("\r\x1b[K")), "start, six ticks, and the line is emptied for the verdict")
 }
+
+// TestVariantsTakeTurns: ABBA, so that a drift meets all alike.
+func TestVariantsTakeTurns(t *testing.T) {
+	var order []int
+	for repetition := range 4 {
+		for step := range 3 {
+			order = append(order, turn(repetition, step, 3))
+		}
+	}
+	require.Equal(t, []int{0, 1, 2, 2, 1, 0, 0, 1, 2, 2, 1, 0}, order)
+}

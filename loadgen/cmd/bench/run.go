@@ -116,7 +116,7 @@ func runScenarios(ctx context.Context, files []string, flags runFlags) error {
 	if err := errors.Join(runErr, result.Save(flags.out), result.SaveReports(flags.out)); err != nil {
 		return err
 	}
-	if err := errors.Join(results.WriteTargets(os.Stdout, result), results.WriteTable(os.Stdout, result)); err != nil {
+	if err := errors.Join(results.WriteTargets(os.Stdout, result), results.WriteVariants(os.Stdout, result), results.WriteTable(os.Stdout, result)); err != nil {
 		return err
 	}
 	fmt.Printf("written: %s\n", filepath.Join(flags.out, results.HTMLName))
