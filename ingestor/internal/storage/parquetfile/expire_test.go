@@ -112,6 +112,8 @@ func TestExpireSurvivesPowerCuts(t *testing.T) {
 	g := newGenerator(t, seed)
 	rng := rand.New(rand.NewPCG(seed, 2))
 	fsys := crashfs.New()
+	require.NoError(t, fsys.MkdirAll("data", 0o755)) // durable before anything is written to it: package datadir sees to that
+	require.NoError(t, fsys.SyncDir("."))
 	s := openStore(t, fsys, "", func(o *parquetfile.Options) { o.DeleteAfter = time.Nanosecond })
 	old, young := noon, noon.Add(24*time.Hour)
 	require.NoError(t, s.Flush(t.Context(), g.generation(
