@@ -212,6 +212,9 @@ func (s *summary) crashTable(path string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	if len(lines) == 0 {
+		return false, fmt.Errorf("%s: no crash test has left a line", path)
+	}
 	fmt.Fprintln(s.out)
 	violations, err := crashlevel.WriteTable(s.out, lines)
 	return violations == 0, err

@@ -74,7 +74,11 @@ func TestABrokenPromiseFailsTheRun(t *testing.T) {
 	}
 }
 
-func TestAMissingCrashReportIsAnError(t *testing.T) {
-	_, err := newSummary(&bytes.Buffer{}).crashTable(filepath.Join(t.TempDir(), "none"))
+func TestACrashReportWithoutLinesIsAnError(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "crash.jsonl")
+	_, err := newSummary(&bytes.Buffer{}).crashTable(path)
 	require.Error(t, err)
+	require.NoError(t, os.WriteFile(path, nil, 0o600))
+	_, err = newSummary(&bytes.Buffer{}).crashTable(path)
+	require.ErrorContains(t, err, "no crash test")
 }
