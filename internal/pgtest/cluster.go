@@ -22,7 +22,7 @@ const (
 var (
 	// ErrNone is returned by Start where no PostgreSQL can be had on this machine.
 	ErrNone = errors.New("pgtest: no PostgreSQL: set " + EnvDSN + ", start Docker, or install postgresql")
-	// ErrNotOwned is returned by Kill and Restart for a server that the caller only borrowed.
+	// ErrNotOwned is returned by Kill, Abort and Restart for a server that the caller only borrowed.
 	ErrNotOwned = errors.New("pgtest: the server of " + EnvDSN + " is not ours to kill")
 )
 
@@ -36,7 +36,7 @@ type Cluster struct {
 
 	dsn    string
 	server server // nil for a borrowed one
-	down   bool   // between Kill and Restart
+	down   bool   // between Kill or Abort and Restart
 }
 
 // server is a way to run PostgreSQL.
@@ -45,6 +45,8 @@ type server interface {
 	start(ctx context.Context) error
 	// kill ends every process of the server with SIGKILL and returns when they are gone. The files stay.
 	kill(ctx context.Context) error
+	// abort makes the server shut down in PostgreSQL's immediate mode and returns when it has ended. The files stay.
+	abort(ctx context.Context) error
 	// stop ends the server and removes its files.
 	stop() error
 }
@@ -125,7 +127,17 @@ func (c *Cluster) Kill(ctx context.Context) error {
 	return c.server.kill(ctx)
 }
 
-// Restart starts the server again after Kill, on the same port, and returns when it has recovered.
+// Abort has the server shut down at once (PostgreSQL's immediate mode): it tells its clients, writes nothing more and will recover at its
+// next start. It returns when the server has ended.
+func (c *Cluster) Abort(ctx context.Context) error {
+	if !c.Owned() {
+		return ErrNotOwned
+	}
+	c.down = true
+	return c.server.abort(ctx)
+}
+
+// Restart starts the server again after Kill or Abort, on the same port, and returns when it has recovered.
 func (c *Cluster) Restart(ctx context.Context) error {
 	if !c.Owned() {
 		return ErrNotOwned

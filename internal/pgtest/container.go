@@ -67,8 +67,13 @@ func (c *container) start(ctx context.Context) error {
 }
 
 // kill returns when the container's processes are gone: the daemon ends all of them with the first.
-func (c *container) kill(ctx context.Context) error {
-	if _, err := docker(ctx, dockerTimeout, "kill", "--signal", "KILL", c.id); err != nil {
+func (c *container) kill(ctx context.Context) error { return c.signal(ctx, "KILL") }
+
+// abort signals the postmaster, which is the container's first process.
+func (c *container) abort(ctx context.Context) error { return c.signal(ctx, "QUIT") }
+
+func (c *container) signal(ctx context.Context, name string) error {
+	if _, err := docker(ctx, dockerTimeout, "kill", "--signal", name, c.id); err != nil {
 		return err
 	}
 	_, err := docker(ctx, dockerTimeout, "wait", c.id)

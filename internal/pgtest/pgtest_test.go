@@ -28,7 +28,7 @@ func TestEachTestHasItsOwnDatabase(t *testing.T) {
 	require.NotEqual(t, query(t, a, "SELECT current_database()"), query(t, b, "SELECT current_database()"))
 }
 
-func TestKillAndRestartKeepCommittedRowsAndTheDSN(t *testing.T) {
+func TestKillAbortAndRestartKeepCommittedRowsAndTheDSN(t *testing.T) {
 	cluster, dsn := pgtest.Private(t)
 	ctx := t.Context()
 	conn, err := pgx.Connect(ctx, dsn)
@@ -40,14 +40,19 @@ func TestKillAndRestartKeepCommittedRowsAndTheDSN(t *testing.T) {
 	_, err = conn.Exec(ctx, "INSERT INTO t VALUES ('lost')")
 	require.NoError(t, err)
 
-	require.NoError(t, cluster.Kill(ctx))
-	require.Error(t, conn.Ping(ctx))
-	require.NoError(t, conn.Close(ctx))
-	_, err = pgx.Connect(ctx, dsn)
-	require.Error(t, err, "nothing listens any more")
+	for _, end := range []func(context.Context) error{cluster.Kill, cluster.Abort} {
+		require.NoError(t, end(ctx))
+		require.Error(t, conn.Ping(ctx))
+		require.NoError(t, conn.Close(ctx))
+		_, err = pgx.Connect(ctx, dsn)
+		require.Error(t, err, "nothing listens any more")
 
-	require.NoError(t, cluster.Restart(ctx))
-	require.Equal(t, "kept", query(t, dsn, "SELECT string_agg(v, ',') FROM t"))
+		require.NoError(t, cluster.Restart(ctx))
+		require.Equal(t, "kept", query(t, dsn, "SELECT string_agg(v, ',') FROM t"))
+		conn, err = pgx.Connect(ctx, dsn)
+		require.NoError(t, err)
+	}
+	require.NoError(t, conn.Close(ctx))
 }
 
 func TestBorrowedServerIsNotKilled(t *testing.T) {
@@ -56,6 +61,7 @@ func TestBorrowedServerIsNotKilled(t *testing.T) {
 	borrowed, err := pgtest.Start(t.Context())
 	require.NoError(t, err)
 	require.ErrorIs(t, borrowed.Kill(t.Context()), pgtest.ErrNotOwned)
+	require.ErrorIs(t, borrowed.Abort(t.Context()), pgtest.ErrNotOwned)
 	require.ErrorIs(t, borrowed.Restart(t.Context()), pgtest.ErrNotOwned)
 	require.NoError(t, borrowed.Stop())
 	require.NoError(t, owner.Kill(t.Context()), "it was still running")

@@ -159,16 +159,21 @@ func (p *process) kill(ctx context.Context) error {
 	return waitGone(ctx, children)
 }
 
-func (p *process) stop() error {
-	if p.postmaster == nil {
-		return os.RemoveAll(p.dir)
-	}
+// abort returns when the postmaster has ended. It waits for its children.
+func (p *process) abort(context.Context) error {
 	err := p.postmaster.Signal(syscall.SIGQUIT) // immediate shutdown
 	if errors.Is(err, os.ErrProcessDone) {
 		err = nil
 	}
 	<-p.exited
-	return errors.Join(err, os.RemoveAll(p.dir))
+	return err
+}
+
+func (p *process) stop() error {
+	if p.postmaster == nil {
+		return os.RemoveAll(p.dir)
+	}
+	return errors.Join(p.abort(context.Background()), os.RemoveAll(p.dir))
 }
 
 // childrenOf reads the process table.
