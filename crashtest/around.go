@@ -1,0 +1,84 @@
+package crashtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/ingestor-project/ingestor/loadgen/engine"
+	"github.com/ingestor-project/ingestor/loadgen/serverproc"
+)
+
+// This file is what tests need that break the surroundings of a server and not the server.
+
+// During lets fn work while a load runs: after the first acked batches, and until more were acked after it. What is unanswered at the end
+// stays unknown. It returns the number of batches acked.
+func (c *Campaign) During(ctx context.Context, fn func() error) (ackedBatches uint64, err error) {
+	if err := c.startLoad(ctx); err != nil {
+		return 0, err
+	}
+	l := c.load
+	err = c.AwaitAcks(roundAcks)
+	if err == nil {
+		err = fn()
+	}
+	if err == nil {
+		err = c.AwaitAcks(roundAcks)
+	}
+	err = errors.Join(err, c.stopLoad())
+	return l.acked, err
+}
+
+// AwaitClosed returns when happened is closed, as Await does.
+func (c *Campaign) AwaitClosed(happened <-chan struct{}) error {
+	return c.Await(func() (bool, error) {
+		select {
+		case <-happened:
+			return true, nil
+		default:
+			return false, nil
+		}
+	})
+}
+
+// Target is where a load of the caller's own goes: the server's address and its tenants.
+func (c *Campaign) Target() (address string, list []engine.Tenant) {
+	for _, tenant := range tenants {
+		list = append(list, engine.Tenant{ID: tenant, APIKey: c.server.Key(tenant)})
+	}
+	return c.server.GRPCAddress(), list
+}
+
+// Ledgers are those of all loads so far.
+func (c *Campaign) Ledgers() []string { return slices.Clone(c.ledgers) }
+
+// SetWrap puts a command before the server's at the next restarts.
+func (c *Campaign) SetWrap(argv []string) { c.server.SetWrap(argv) }
+
+// RestartWith is Restart with another configuration, from now on.
+func (c *Campaign) RestartWith(ctx context.Context, config map[string]any) error {
+	return c.server.RestartWith(ctx, config)
+}
+
+// PID is the running server's.
+func (c *Campaign) PID() int { return c.server.PID() }
+
+// Usage is what the running server has cost since its start.
+func (c *Campaign) Usage() (serverproc.Usage, error) { return c.server.Usage() }
+
+// SinkMetric is a metric of one sink of the running server.
+func (c *Campaign) SinkMetric(ctx context.Context, name, sink string) (float64, error) {
+	families, err := c.server.Metrics(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for _, m := range families[name].GetMetric() {
+		for _, label := range m.GetLabel() {
+			if label.GetName() == "sink" && label.GetValue() == sink {
+				return m.GetGauge().GetValue() + m.GetCounter().GetValue(), nil
+			}
+		}
+	}
+	return 0, fmt.Errorf("the server has no metric %s of the sink %s", name, sink)
+}
