@@ -128,8 +128,8 @@ type verifier struct {
 
 type cachedToken struct {
 	principal *Principal
-	// The entry may be used before validUntil; the token itself expires at expiresAt.
-	validUntil, expiresAt time.Time
+	// The entry may be used from verifiedAt to before validUntil; the token itself expires at expiresAt.
+	verifiedAt, validUntil, expiresAt time.Time
 }
 
 // newVerifier reads the files that config names. remote is nil where no URL is configured.
@@ -188,11 +188,14 @@ func readJWKSFile(path string) (jwkset.Storage, error) {
 
 // authenticate returns the principal of a token.
 func (v *verifier) authenticate(ctx context.Context, token string, now time.Time) (*Principal, error) {
+	// Tokens are bound to the wall clock. Compared by the monotonic one, a cached token would outlive its expiry when the clock is put
+	// forward, and be believed before its time when the clock is put back.
+	now = now.Round(0)
 	hash := sha256.Sum256([]byte(token))
 	v.mu.RLock()
 	cached, ok := v.cache[hash]
 	v.mu.RUnlock()
-	if ok && now.Before(cached.validUntil) {
+	if ok && !now.Before(cached.verifiedAt) && now.Before(cached.validUntil) {
 		return cached.principal, nil
 	}
 	if ok && !now.Before(cached.expiresAt) {
@@ -211,7 +214,7 @@ func (v *verifier) authenticate(ctx context.Context, token string, now time.Time
 	if len(v.cache) >= tokenCacheEntries {
 		clear(v.cache)
 	}
-	v.cache[hash] = cachedToken{principal, validUntil, expiresAt}
+	v.cache[hash] = cachedToken{principal, now, validUntil, expiresAt}
 	return principal, nil
 }
 

@@ -118,6 +118,21 @@ func TestJWTClaims(t *testing.T) {
 	}
 }
 
+func TestJWTIsNotBelievedBeforeItsTimeAlthoughCached(t *testing.T) {
+	config := jwtConfig("HS256")
+	config.HMACSecretFile = writeFile(t, "secret", secret)
+	f := newFixture(t, auth.Config{JWT: config})
+	token := "Bearer " + sign(t, "HS256", []byte(secret), "", goodClaims(f.clock.Now()))
+	_, err := f.Authenticate(t.Context(), token)
+	require.NoError(t, err)
+	f.clock.Advance(-10 * time.Minute) // the clock is put back
+	_, err = f.Authenticate(t.Context(), token)
+	require.Error(t, err)
+	f.clock.Advance(10 * time.Minute)
+	_, err = f.Authenticate(t.Context(), token)
+	require.NoError(t, err)
+}
+
 func TestJWTExpiresAlthoughCached(t *testing.T) {
 	config := jwtConfig("HS256")
 	config.HMACSecretFile = writeFile(t, "secret", secret)
