@@ -12,22 +12,24 @@ import (
 
 // This file is what tests need that break the surroundings of a server and not the server.
 
-// During lets fn work while a load runs: after the first acked batches, and until more were acked after it. What is unanswered at the end
-// stays unknown. It returns the number of batches acked.
-func (c *Campaign) During(ctx context.Context, fn func() error) (ackedBatches uint64, err error) {
-	if err := c.startLoad(ctx); err != nil {
-		return 0, err
+// During lets fn work while batches come that may not be lost: after the first acked ones, and until more were acked after it. Each generator
+// sends batchesPerSecond: a database takes far fewer records than the log. What is unanswered at the end stays unknown.
+func (c *Campaign) During(ctx context.Context, batchesPerSecond float64, fn func() error) error {
+	shapes := c.durableShapes()
+	for i := range shapes {
+		shapes[i].rate = batchesPerSecond * float64(shapes[i].BatchRecords)
 	}
-	l := c.load
-	err = c.AwaitAcks(roundAcks)
+	if err := c.startLoad(ctx, shapes); err != nil {
+		return err
+	}
+	err := c.AwaitAcks(roundAcks)
 	if err == nil {
 		err = fn()
 	}
 	if err == nil {
 		err = c.AwaitAcks(roundAcks)
 	}
-	err = errors.Join(err, c.stopLoad())
-	return l.acked, err
+	return errors.Join(err, c.stopLoad())
 }
 
 // AwaitClosed returns when happened is closed, as Await does.
