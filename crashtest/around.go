@@ -15,6 +15,7 @@ import (
 // During lets fn work while batches come that may not be lost: after the first acked ones, and until more were acked after it. Each generator
 // sends batchesPerSecond: a database takes far fewer records than the log. What is unanswered at the end stays unknown.
 func (c *Campaign) During(ctx context.Context, batchesPerSecond float64, fn func() error) error {
+	c.round = nil
 	shapes := c.durableShapes()
 	for i := range shapes {
 		shapes[i].rate = batchesPerSecond * float64(shapes[i].BatchRecords)
@@ -31,6 +32,9 @@ func (c *Campaign) During(ctx context.Context, batchesPerSecond float64, fn func
 	}
 	return errors.Join(err, c.stopLoad())
 }
+
+// Crash lets crash end the process under a load, and judges what is left before anything recovers from it.
+func (c *Campaign) Crash(ctx context.Context, crash func() error) error { return c.crashed(ctx, crash) }
 
 // AwaitClosed returns when happened is closed, as Await does.
 func (c *Campaign) AwaitClosed(happened <-chan struct{}) error {

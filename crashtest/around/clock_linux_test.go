@@ -62,7 +62,7 @@ func TestTheClockJumps(t *testing.T) {
 	c.rounds(run, crashlevel.Pick(t, 4, 14, 700), c.alone, func(i int) error {
 		offset := offsets[c.Rng.IntN(len(offsets))]
 		if i%4 == 3 {
-			if err := c.KillAtRandom(); err != nil {
+			if err := c.Crash(t.Context(), c.KillAtRandom); err != nil {
 				return err
 			}
 			c.SetWrap(clockAhead(t, offset))

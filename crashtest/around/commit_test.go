@@ -3,8 +3,6 @@ package around_test
 import (
 	"testing"
 
-	"github.com/stretchr/testify/require"
-
 	"github.com/ingestor-project/ingestor/internal/crashlevel"
 	"github.com/ingestor-project/ingestor/internal/pgproxy"
 	"github.com/ingestor-project/ingestor/internal/pgtest"
@@ -50,13 +48,16 @@ func TestKilledWhileTheOutcomeIsUnknown(t *testing.T) {
 		if err := c.cutTransaction(p, i); err != nil {
 			return err
 		}
-		if _, err := c.Kill(); err != nil {
+		err := c.Crash(t.Context(), func() error {
+			_, err := c.Kill()
+			return err
+		})
+		if err != nil {
 			return err
 		}
 		if err := checkpointFits(t.Context(), dsn); err != nil {
 			return err
 		}
-		require.NoError(t, c.Restart(t.Context()))
-		return nil
+		return c.Restart(t.Context())
 	})
 }

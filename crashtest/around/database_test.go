@@ -126,7 +126,7 @@ func TestADatabaseThatNeverAnswers(t *testing.T) {
 		case 0: // the connections break
 			p.Drop()
 		case 1: // the server is killed, and starts before a database that does not answer
-			if err := c.KillAtRandom(); err != nil {
+			if err := c.Crash(t.Context(), c.KillAtRandom); err != nil {
 				return err
 			}
 			if err := c.Restart(t.Context()); err != nil {

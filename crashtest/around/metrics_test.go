@@ -8,7 +8,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/ingestor-project/ingestor/crashtest/acks"
 	"github.com/ingestor-project/ingestor/loadgen/engine"
 	"github.com/ingestor-project/ingestor/loadgen/ledger"
 	"github.com/ingestor-project/ingestor/loadgen/verify"
@@ -50,8 +49,7 @@ func (c *campaign) whileMetricsCome(level storagepb.AckLevel) func(round func() 
 		err = round()
 		if err == nil {
 			err = c.Await(func() (bool, error) {
-				acked, err := acks.Count(path, writer)
-				return acked > 0, err
+				return writer.AckedBatches() > 0, nil
 			})
 		}
 		stop()

@@ -27,19 +27,15 @@ type run struct {
 	crashed bool
 }
 
-const (
-	buffered    = byte(storagepb.AckLevel_ACK_LEVEL_BUFFERED)
-	unspecified = byte(storagepb.AckLevel_ACK_LEVEL_UNSPECIFIED)
-)
+const buffered = byte(storagepb.AckLevel_ACK_LEVEL_BUFFERED)
 
 // mayLose tells whether a crash was free to lose a batch that was acked at this level.
 func (r *run) mayLose(level byte) bool { return r.crashed && level == buffered }
 
 // mayHaveHoles tells whether a batch may be gone although a later one of its producer is stored: a crash may lose what is only
-// buffered, and what is not acked is not sent again as a metric.
+// buffered, and a request of metrics that is not answered is not sent again, at any level.
 func (r *run) mayHaveHoles() bool {
-	level := r.header.AckLevel
-	return r.header.Kind == ledger.Metrics && level == unspecified || r.mayLose(level)
+	return r.header.Kind == ledger.Metrics || r.mayLose(r.header.AckLevel)
 }
 
 // producer is one producer of one run.
