@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"hash/crc32"
 	"log/slog"
-	"math/rand/v2"
 	"os"
 	"strings"
 	"syscall"
@@ -365,106 +364,4 @@ func TestNoSpaceChangesNothing(t *testing.T) {
 		require.NoError(t, m.Close())
 		require.Len(t, open(t, fsys).State().Files, 2000)
 	}
-}
-
-// TestEveryCrashPoint cuts the power before every operation of a run that opens, commits, rewrites and replaces snapshots,
-// and again before every operation of the recovery. What is found is the last acknowledged state or the one under way.
-func TestEveryCrashPoint(t *testing.T) {
-	seed := rand.Uint64()
-	t.Logf("seed %d", seed)
-	rng := rand.New(rand.NewPCG(seed, 0))
-	fsys := crashfs.New()
-	require.NoError(t, fsys.MkdirAll("data", 0o755)) // durable before anything is written to it: package datadir sees to that
-	require.NoError(t, fsys.SyncDir("."))
-	run := &crashRun{t: t, rng: rng, fsys: fsys}
-	run.states = append(run.states, emptyState())
-	fsys.Before(run.cut)
-	for range 3 {
-		m, err := manifest.Open(fsys, dir, manifest.Options{Logger: quiet, MinRewriteBytes: 1500})
-		require.NoError(t, err)
-		run.epoch = m.State().OwnerEpoch
-		for range 8 {
-			run.commit(m)
-		}
-		require.NoError(t, m.Close())
-	}
-	require.Greater(t, run.cuts, 100)
-}
-
-func emptyState() manifest.State {
-	return manifest.State{Flushed: map[string]uint64{}, Files: map[string]manifest.File{}}
-}
-
-type crashRun struct {
-	t    *testing.T
-	rng  *rand.Rand
-	fsys *crashfs.FS
-	// states holds the last acknowledged state and, while a commit runs, the one after it.
-	states []manifest.State
-	epoch  uint64
-	lsn    uint64
-	cuts   int
-}
-
-// commit adds one file, now and then one with a long name, removes an older one and replaces the dedupe snapshot.
-func (r *crashRun) commit(m *manifest.Manifest) {
-	r.lsn++
-	before := m.State()
-	snapshot, err := m.WriteSnapshot(r.lsn, fmt.Appendf(nil, "snapshot %d", r.lsn))
-	require.NoError(r.t, err)
-	file := fileOf(strings.Repeat("x", 1+r.rng.IntN(900)), r.lsn, r.lsn)
-	edit := manifest.Edit{
-		AddFiles: []manifest.File{file}, Flushed: map[string]uint64{"parquet": r.lsn}, LowWatermark: r.lsn, Dedupe: &snapshot,
-	}
-	after := m.State()
-	after.Files[file.Path] = file
-	if len(before.Files) > 3 {
-		edit.RemoveFiles = []string{before.SortedFiles()[0].Path}
-		delete(after.Files, edit.RemoveFiles[0])
-	}
-	after.Flushed["parquet"], after.LowWatermark, after.Dedupe = r.lsn, r.lsn, &snapshot
-	r.states = []manifest.State{before, after}
-	require.NoError(r.t, m.Commit(edit))
-	r.states = r.states[1:]
-}
-
-// cut looks at several states that a power cut may leave at this moment, and at what their recovery leaves when it is cut
-// short as well.
-func (r *crashRun) cut(op crashfs.Op) error {
-	r.cuts++
-	for range 2 {
-		crashed := r.fsys.Crash(r.rng)
-		var again []*crashfs.FS
-		crashed.Before(func(crashfs.Op) error {
-			again = append(again, crashed.Crash(r.rng))
-			return nil
-		})
-		r.judge(crashed, op)
-		for _, fsys := range again {
-			r.judge(fsys, op)
-		}
-	}
-	return nil
-}
-
-func (r *crashRun) judge(fsys *crashfs.FS, op crashfs.Op) {
-	m, err := manifest.Open(fsys, dir, manifest.Options{Logger: quiet})
-	require.NoError(r.t, err, "cut before %v", op)
-	got := m.State()
-	require.Greater(r.t, got.OwnerEpoch, r.epoch, "cut before %v", op)
-	got.OwnerEpoch = 0
-	found := false
-	for _, want := range r.states {
-		want.OwnerEpoch = 0
-		found = found || fmt.Sprint(got.SortedFiles(), got.Flushed, got.LowWatermark) ==
-			fmt.Sprint(want.SortedFiles(), want.Flushed, want.LowWatermark)
-	}
-	require.True(r.t, found, "cut before %v: neither the state before nor the state after: %v", op, got)
-	contents, lsn, err := m.ReadSnapshot()
-	require.NoError(r.t, err, "cut before %v", op)
-	require.Equal(r.t, got.LowWatermark, lsn)
-	if lsn > 0 {
-		require.Equal(r.t, fmt.Sprintf("snapshot %d", lsn), string(contents))
-	}
-	require.NoError(r.t, m.Close())
 }
