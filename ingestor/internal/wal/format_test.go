@@ -165,7 +165,7 @@ func FuzzCursor(f *testing.F) {
 		}
 		var w window
 		w.reset(file, file.Size())
-		require.NoError(t, w.search(h.id, nil, segmentHeaderBytes, file.Size(), func(at found) error {
+		require.NoError(t, w.search(h.id, nil, segmentHeaderBytes, file.Size(), file.Size(), func(at found) error {
 			require.Equal(t, h.id, at.header.segment)
 			require.Less(t, at.offset, file.Size())
 			return nil

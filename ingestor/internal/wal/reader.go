@@ -172,7 +172,10 @@ type found struct {
 // search looks, at every place where a frame may begin, from offset up to end, for frames of one segment, and calls fn for
 // each. The epoch, which no one but the writer knew, makes a header that has it genuine even where the checksum is wrong; any
 // epoch will do where it is nil. It goes on behind a frame that is intact.
-func (w *window) search(id uint64, epoch *uint64, offset, end int64, fn func(found) error) error {
+//
+// A frame that says it is longer than maxBytes, or that reaches beyond end, is not looked at any further than its header: its length may
+// be what is corrupt, and memory is taken by it.
+func (w *window) search(id uint64, epoch *uint64, offset, end, maxBytes int64, fn func(found) error) error {
 	magic := binary.LittleEndian.AppendUint32(nil, frameMagic)
 	for offset < end {
 		b, err := w.rest(offset, frameHeaderBytes)
@@ -192,13 +195,14 @@ func (w *window) search(id uint64, epoch *uint64, offset, end int64, fn func(fou
 		if !f.header.decode(b[at:]) || f.header.segment != id || epoch != nil && f.header.epoch != *epoch {
 			continue
 		}
-		size := frameBytes(int(f.header.payloadBytes))
-		frame, err := w.view(f.offset, size)
-		if err != nil {
-			return err
-		}
-		if f.intact = len(frame) == size && frameChecksum(frame) == f.header.checksum; f.intact {
-			offset = f.offset + int64(size)
+		if size := frameBytes(int(f.header.payloadBytes)); int64(size) <= min(maxBytes, end-f.offset) {
+			frame, err := w.view(f.offset, size)
+			if err != nil {
+				return err
+			}
+			if f.intact = len(frame) == size && frameChecksum(frame) == f.header.checksum; f.intact {
+				offset = f.offset + int64(size)
+			}
 		}
 		if err := fn(f); err != nil {
 			return err

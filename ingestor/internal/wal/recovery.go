@@ -243,7 +243,7 @@ func (s *scanner) newest(seg *segment) error {
 // this one had been synced, or that it lies where the group in flight cannot reach.
 func (s *scanner) judge(seg *segment, bad *badFrame) error {
 	c := &s.cursor
-	return c.window.search(seg.header.id, &seg.header.epoch, c.offset, seg.sizeBytes, func(at found) error {
+	return c.window.search(seg.header.id, &seg.header.epoch, c.offset, seg.sizeBytes, seg.header.maxGroupBytes, func(at found) error {
 		if at.header.groupOffset == uint64(c.group) && at.offset < c.group+seg.header.maxGroupBytes && !c.sealed {
 			s.tornBytes = at.offset + frameHeaderBytes - c.offset
 			return nil

@@ -98,14 +98,15 @@ func (s *salvage) read(id uint64, bound LSN) (frames []salvaged, first LSN, err 
 	}
 	var w window
 	w.reset(f, size)
-	epoch := h.epoch
+	epoch, maxBytes := h.epoch, h.maxGroupBytes
 	if h.id != id {
+		maxBytes = size
 		if epoch, err = commonEpoch(&w, id, size); err != nil {
 			return nil, 0, errors.Join(err, f.Close())
 		}
 	}
 	at := int64(segmentHeaderBytes)
-	err = w.search(id, &epoch, segmentHeaderBytes, size, func(found found) error {
+	err = w.search(id, &epoch, segmentHeaderBytes, size, maxBytes, func(found found) error {
 		frame := &found.header
 		if frame.last() >= bound {
 			return nil
@@ -133,7 +134,7 @@ func (s *salvage) read(id uint64, bound LSN) (frames []salvaged, first LSN, err 
 // that look like a frame, but not more of them than there are true ones around.
 func commonEpoch(w *window, id uint64, size int64) (common uint64, err error) {
 	count := map[uint64]int{}
-	err = w.search(id, nil, segmentHeaderBytes, size, func(f found) error {
+	err = w.search(id, nil, segmentHeaderBytes, size, size, func(f found) error {
 		if f.intact {
 			count[f.header.epoch]++
 		}
