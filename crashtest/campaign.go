@@ -26,7 +26,7 @@ type Campaign struct {
 	// DSN is that of a database that is a sink as well; empty: none.
 	DSN string
 	Rng *rand.Rand
-	// Flood lets the largest of the loads always go as fast as answers come.
+	// Flood makes the largest of the loads larger than what short lives can flush.
 	Flood bool
 
 	// StartupKills counts the kills that hit a server that was not ready yet, Judged the states that were judged before anything recovered
@@ -111,19 +111,23 @@ const (
 	committedLevel = storagepb.AckLevel_ACK_LEVEL_COMMITTED
 )
 
-// durableShapes are the loads of which nothing that is acked may be lost. One time in four, or with Flood, the largest has no rate.
+// durableShapes are the loads of which nothing that is acked may be lost. They have rates that let a server on a busy machine flush, in
+// lives of less than a second, what it takes; what is late after an outage is sent in a burst.
 func (c *Campaign) durableShapes() []shape {
-	rate := 24_000.0
-	if c.Rng.IntN(4) == 0 || c.Flood {
-		rate = 0
+	rate := 5000.0
+	switch {
+	case c.Flood:
+		rate = 60_000
+	case c.Rng.IntN(4) == 0:
+		rate = 15_000
 	}
 	return []shape{
-		{engine.Config{Method: engine.Stream, Layout: engine.Columns, Client: engine.Prepared, Connections: 1, Streams: 1, InFlight: 8, BatchRecords: 300,
+		{engine.Config{Method: engine.Stream, Layout: engine.Columns, Client: engine.Prepared, Connections: 1, Streams: 1, InFlight: 8, BatchRecords: 50,
 			AckLevel: syncedLevel}, rate},
-		{engine.Config{Method: engine.Stream, Layout: engine.Rows, Client: engine.Live, Connections: 1, Streams: 1, InFlight: 3, BatchRecords: 40,
-			AckLevel: syncedLevel}, 4000},
+		{engine.Config{Method: engine.Stream, Layout: engine.Rows, Client: engine.Live, Connections: 1, Streams: 1, InFlight: 3, BatchRecords: 20,
+			AckLevel: syncedLevel}, 1500},
 		{engine.Config{Method: engine.Unary, Layout: engine.Rows, Client: engine.Live, Connections: 1, Streams: 2, InFlight: 1, BatchRecords: 1,
-			AckLevel: syncedLevel}, 300},
+			AckLevel: syncedLevel}, 200},
 		{engine.Config{Method: engine.Unary, Layout: engine.Columns, Client: engine.Live, Connections: 1, Streams: 1, InFlight: 1, BatchRecords: 20,
 			AckLevel: committedLevel}, 0},
 	}
@@ -133,11 +137,11 @@ func (c *Campaign) durableShapes() []shape {
 func (c *Campaign) volatileShapes() []shape {
 	shapes := []shape{
 		{engine.Config{Method: engine.Stream, Layout: engine.Rows, Client: engine.Live, Connections: 1, Streams: 1, InFlight: 16, BatchRecords: 25,
-			AckLevel: bufferedLevel}, 5000},
+			AckLevel: bufferedLevel}, 1500},
 	}
 	if c.DSN != "" {
 		shapes = append(shapes, shape{engine.Config{Method: engine.Metrics, Connections: 1, Streams: 2, InFlight: 1, BatchRecords: 30,
-			AckLevel: bufferedLevel}, 3000})
+			AckLevel: bufferedLevel}, 1500})
 	}
 	return shapes
 }
@@ -252,8 +256,10 @@ func (c *Campaign) Round(ctx context.Context, crashes int, crash func() error) (
 	if err := c.restart(ctx); err != nil {
 		return 0, err
 	}
-	err = errors.Join(c.calm(ctx), c.DrainAndJudge(ctx))
-	return c.Acked - before, err
+	if err := c.calm(ctx); err != nil {
+		return 0, fmt.Errorf("after the crashes: %w", err)
+	}
+	return c.Acked - before, c.DrainAndJudge(ctx)
 }
 
 // calm sends batches of all kinds to a server that is not ended by force any more.

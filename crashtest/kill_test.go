@@ -27,7 +27,7 @@ func kills(t *testing.T, percent int) int {
 
 func TestSigkillAtRandomMoments(t *testing.T) {
 	run := crashlevel.Start(t, "SIGKILL under load", "kills", packagePath)
-	inCampaigns(t, run, kills(t, 70), func(t *testing.T, _ int, rng *rand.Rand, crashes int) {
+	inCampaigns(t, run, kills(t, 70), crashesInCampaign, func(t *testing.T, _ int, rng *rand.Rand, crashes int) {
 		c := startCampaign(t, rng, serverproc.Options{}, "")
 		runRounds(t, c, crashes, c.KillAtRandom)
 	})
@@ -46,7 +46,7 @@ func requireStrace(t *testing.T) {
 func TestSigkillAtTheNthFdatasync(t *testing.T) {
 	requireStrace(t)
 	run := crashlevel.Start(t, "SIGKILL at fdatasync (strace)", "kills", packagePath)
-	inCampaigns(t, run, kills(t, 20), func(t *testing.T, _ int, rng *rand.Rand, crashes int) {
+	inCampaigns(t, run, kills(t, 20), crashesInCampaign, func(t *testing.T, _ int, rng *rand.Rand, crashes int) {
 		c := startCampaign(t, rng, serverproc.Options{}, "")
 		runRounds(t, c, crashes, c.KillAtFdatasync)
 	})
@@ -55,7 +55,7 @@ func TestSigkillAtTheNthFdatasync(t *testing.T) {
 func TestAFailedFdatasyncEndsTheServer(t *testing.T) {
 	requireStrace(t)
 	run := crashlevel.Start(t, "failed fdatasync (strace)", "failures", packagePath)
-	inCampaigns(t, run, kills(t, 5), func(t *testing.T, _ int, rng *rand.Rand, crashes int) {
+	inCampaigns(t, run, kills(t, 5), crashesInCampaign, func(t *testing.T, _ int, rng *rand.Rand, crashes int) {
 		c := startCampaign(t, rng, serverproc.Options{}, "")
 		runRounds(t, c, crashes, c.FailFdatasync)
 	})
@@ -63,7 +63,7 @@ func TestAFailedFdatasyncEndsTheServer(t *testing.T) {
 
 func TestSigkillWithADatabaseAsSecondSink(t *testing.T) {
 	run := crashlevel.Start(t, "SIGKILL, with a database", "kills", packagePath)
-	inCampaigns(t, run, kills(t, 10), func(t *testing.T, _ int, rng *rand.Rand, crashes int) {
+	inCampaigns(t, run, kills(t, 10), crashesInCampaign, func(t *testing.T, _ int, rng *rand.Rand, crashes int) {
 		dsn := pgtest.Database(t)
 		c := startCampaign(t, rng, serverproc.Options{Config: crashtest.WithDatabase(dsn)}, dsn)
 		runRounds(t, c, crashes, c.KillAtRandom)

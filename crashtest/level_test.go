@@ -25,7 +25,7 @@ const (
 	crashesInRound = 20
 	roundTimeout   = 8 * time.Minute
 	// crashesInCampaign bounds what a campaign stores, all of which is judged after each round.
-	crashesInCampaign = 40
+	crashesInCampaign = 20
 	// campaignsAtOnce: a campaign mostly waits, for the moment of a crash and for clients to come back.
 	campaignsAtOnce = 4
 )
@@ -94,9 +94,9 @@ func runRounds(t *testing.T, c *crashtest.Campaign, crashes int, crash func() er
 		"durable writes again %s after a start at the latest", crashes, c.StartupKills, c.Judged, c.Acked, c.SlowestAgain.Round(time.Millisecond))
 }
 
-// inCampaigns spreads crashes over campaigns, a few of which run at a time. Each is a subtest by its number, so that one can be
+// inCampaigns spreads crashes over campaigns, so many to each, a few of which run at a time. Each is a subtest by its number, so that one can be
 // repeated alone: its choices depend on the run's seed and its number only.
-func inCampaigns(t *testing.T, run *crashlevel.Run, crashes int, campaign func(t *testing.T, number int, rng *rand.Rand, crashes int)) {
+func inCampaigns(t *testing.T, run *crashlevel.Run, crashes, each int, campaign func(t *testing.T, number int, rng *rand.Rand, crashes int)) {
 	t.Helper()
 	numbers := make(chan int)
 	var workers sync.WaitGroup
@@ -104,12 +104,12 @@ func inCampaigns(t *testing.T, run *crashlevel.Run, crashes int, campaign func(t
 		workers.Go(func() {
 			for number := range numbers {
 				t.Run(fmt.Sprintf("campaign-%d", number), func(t *testing.T) {
-					campaign(t, number, rngOf(run, number), min(crashesInCampaign, crashes-number*crashesInCampaign))
+					campaign(t, number, rngOf(run, number), min(each, crashes-number*each))
 				})
 			}
 		})
 	}
-	for number := range (crashes + crashesInCampaign - 1) / crashesInCampaign {
+	for number := range (crashes + each - 1) / each {
 		numbers <- number
 	}
 	close(numbers)

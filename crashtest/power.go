@@ -83,16 +83,22 @@ func (p *Power) stopAt(c *Campaign, point powercut.CutPoint) error {
 	case <-timer.C:
 		p.Disk.CutNow()
 	}
+	return p.killInTheDark(c)
+}
+
+// killInTheDark ends the process, if it has not ended by itself, while the disk is held.
+func (p *Power) killInTheDark(c *Campaign) error {
+	if !c.server.Running() {
+		p.Disk.ReleaseBlocked()
+		return nil
+	}
 	// No thread of the process comes back from the kernel once the signal is pending, so no one sees the errors with which the
 	// blocked operations end.
-	if err := syscall.Kill(c.server.PID(), syscall.SIGKILL); err != nil {
+	if err := syscall.Kill(c.server.PID(), syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
 		return fmt.Errorf("kill the server without power: %w", err)
 	}
 	p.Disk.ReleaseBlocked()
-	status, err := c.server.Wait(context.Background())
-	if err == nil {
-		err = killed(status, c.server)
-	}
+	_, err := c.server.Wait(context.Background())
 	return err
 }
 

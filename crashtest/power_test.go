@@ -57,7 +57,7 @@ func TestPowerCuts(t *testing.T) {
 	requireFuse(t)
 	run := crashlevel.Start(t, "power cuts (FUSE)", "cuts", packagePath)
 	var all total
-	inCampaigns(t, run, crashlevel.Pick(t, 6, 300, 10_000), func(t *testing.T, number int, rng *rand.Rand, crashes int) {
+	inCampaigns(t, run, crashlevel.Pick(t, 6, 300, 10_000), crashesInCampaign, func(t *testing.T, number int, rng *rand.Rand, crashes int) {
 		var config map[string]any
 		dsn := ""
 		if number%3 == 1 {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/ingestor-project/ingestor/loadgen/ledger"
 	"github.com/ingestor-project/ingestor/loadgen/record"
@@ -82,13 +83,21 @@ func query(ctx context.Context, dsn, sql string, arguments []any, fn func(values
 	return nil
 }
 
-// Checkpoints returns how far the database says it has come with each log, by the log's identity.
+// undefinedTable is the SQLSTATE of a table that does not exist.
+const undefinedTable = "42P01"
+
+// Checkpoints returns how far the database says it has come with each log, by the log's identity. A database that no server has set up yet
+// says nothing.
 func Checkpoints(ctx context.Context, dsn string) (map[[16]byte]uint64, error) {
 	flushed := make(map[[16]byte]uint64)
 	err := query(ctx, dsn, "SELECT wal_id, flushed_lsn FROM ingestor.sink_checkpoints", nil, func(v [][]byte) error {
 		flushed[[16]byte(v[0])] = uint64(bigint(v[1]))
 		return nil
 	})
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) && refused.Code == undefinedTable {
+		return flushed, nil
+	}
 	return flushed, err
 }
 
