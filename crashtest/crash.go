@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"syscall"
 	"time"
 
@@ -24,11 +25,28 @@ func WithoutFlush() map[string]any {
 	return config
 }
 
+// WithShortQueues is the configuration of a server with next to no room for batches that wait for the log, or metrics that wait for the
+// database.
+func WithShortQueues(dsn string) map[string]any {
+	config := WithDatabase(dsn)
+	ingest := maps.Clone(config["ingest"].(map[string]any))
+	ingest["queue_batches"] = 4
+	config["ingest"] = ingest
+	config["metrics"] = map[string]any{"buffer_size": 200, "batch_size": 100, "flush_interval": "100ms", "shards": 1}
+	return config
+}
+
 // Kill sends SIGKILL and waits for the end.
 func (c *Campaign) Kill() (serverproc.ExitStatus, error) { return c.server.Kill() }
 
 // Restart starts a drained or killed server again.
 func (c *Campaign) Restart(ctx context.Context) error { return c.restart(ctx) }
+
+// RestartWith is Restart with another configuration, from now on.
+func (c *Campaign) RestartWith(ctx context.Context, config map[string]any) error {
+	c.startedAt = time.Now()
+	return c.server.RestartWith(ctx, config)
+}
 
 // A short life is hit while it still replays and catches up. A long one has made checkpoints and cut the log, which happens once a
 // second.

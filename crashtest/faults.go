@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"path"
 	"strings"
 	"syscall"
@@ -29,6 +30,7 @@ func pattern(name, glob string) target {
 
 // The targets, as the documentation of the data directory names them.
 var (
+	dataDirectory     = pattern("data directory", "")
 	segment           = pattern("segment", "wal/*.wal")
 	spare             = pattern("spare", "wal/spare-*.tmp")
 	logDirectory      = pattern("directory of the log", "wal")
@@ -96,11 +98,10 @@ func FaultCases() []FaultCase {
 	add(parquetFile, mayEnd, powercut.Create, powercut.Write, powercut.Sync, powercut.Rename)
 	add(parquetDirectory, mayEnd, powercut.SyncDir)
 	for _, f := range []FaultCase{
-		{target: segment, op: powercut.Sync}, {target: segment, op: powercut.Rename}, {target: segment, op: powercut.Resize}, {target: logDirectory, op: powercut.SyncDir},
-		{target: spare, op: powercut.Sync}, {target: spare, op: powercut.Write},
+		{target: segment, op: powercut.Sync}, {target: logDirectory, op: powercut.SyncDir}, {target: spare, op: powercut.Sync},
 		{target: newManifest, op: powercut.Create}, {target: newManifest, op: powercut.Write}, {target: newManifest, op: powercut.Sync},
 		{target: manifestFile, op: powercut.Rename}, {target: manifestDirectory, op: powercut.SyncDir},
-		{target: parquetDirectory, op: powercut.SyncDir},
+		{target: dataDirectory, op: powercut.SyncDir},
 	} {
 		f.errno, f.starting, f.then = syscall.EIO, true, mayEnd
 		cases = append(cases, f)
@@ -267,4 +268,9 @@ func (p *Power) cutNow(c *Campaign) error {
 		return err
 	}
 	return p.powerOn(c)
+}
+
+// SlowLog makes every sync of the log take so long, until Disk.Clear.
+func (p *Power) SlowLog(delay time.Duration) {
+	p.Disk.Inject(powercut.Fault{Op: powercut.Sync, Match: segment.match, Times: math.MaxInt, Delay: delay})
 }

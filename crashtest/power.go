@@ -73,6 +73,36 @@ func (p *Power) killBeforeCut(c *Campaign) error {
 	return c.restart(context.Background())
 }
 
+// Phantom ends the process as it enters a sync, and lets another one recover what is in memory only and hand it to every sink. Then
+// the power goes, and takes all that was not synced: the log must still hold what the sinks have.
+func (p *Power) Phantom(c *Campaign) error {
+	if err := c.awaitAgain(); err != nil {
+		return err
+	}
+	if err := p.killBeforeCut(c); err != nil {
+		return err
+	}
+	// A batch that is committed lies behind everything that was recovered.
+	committed, err := c.committedBook()
+	if err != nil {
+		return err
+	}
+	before := committed.AckedBatches()
+	// The one that was unanswered may have been committed before the kill.
+	if err := c.Await(func() (bool, error) { return committed.AckedBatches() > before+1, nil }); err != nil {
+		return err
+	}
+	p.Disk.CutNow()
+	if err := p.killInTheDark(c); err != nil {
+		return err
+	}
+	if err := p.mounted.Unmount(); err != nil {
+		return err
+	}
+	p.Disk.CutLosingAll()
+	return p.mount()
+}
+
 // stopAt holds the disk at an operation and kills the process.
 func (p *Power) stopAt(c *Campaign, point powercut.CutPoint) error {
 	p.Disk.CutAt(point)

@@ -72,3 +72,17 @@ func TestPowerCuts(t *testing.T) {
 	t.Log(all.stats)
 	require.Positive(t, all.stats.SectorsLost+all.stats.NamesLost, "cuts that take nothing prove nothing")
 }
+
+// TestNoPhantomAfterAProcessCrashAndThenAPowerCut: the process dies with bytes in memory that were never synced, another one recovers them and
+// hands them on, the machine loses its power. A log that was not synced before it was replayed has lost what the sinks have.
+//
+// https://github.com/apache/kafka/pull/8812
+func TestNoPhantomAfterAProcessCrashAndThenAPowerCut(t *testing.T) {
+	requireFuse(t)
+	run := crashlevel.Start(t, "kill, recovery, power cut (FUSE)", "cuts", packagePath)
+	inCampaigns(t, run, crashlevel.Pick(t, 2, 20, 500), 10, func(t *testing.T, _ int, rng *rand.Rand, crashes int) {
+		dsn := pgtest.Database(t)
+		c, power := onPower(t, rng, crashtest.WithDatabase(dsn), dsn)
+		runRounds(t, c, crashes, func() error { return power.Phantom(c) })
+	})
+}

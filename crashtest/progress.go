@@ -15,8 +15,7 @@ const (
 	progressTimeout = 3 * time.Minute
 	pollInterval    = 10 * time.Millisecond
 
-	// againBound is how long after its start a server must take durable writes again, whatever the crash has left.
-	againBound = 30 * time.Second
+	defaultAgainBound = 30 * time.Second
 )
 
 // book is a ledger that is still being written.
@@ -25,6 +24,19 @@ type book struct {
 	writer *ledger.Writer
 	// durable: nothing that is acked may be lost.
 	durable bool
+	// committed: acks wait for the sinks.
+	committed bool
+	metrics   bool
+}
+
+// committedBook is the ledger of the load that waits for the sinks. REQUIRES: a load runs.
+func (c *Campaign) committedBook() (*ledger.Writer, error) {
+	for _, b := range c.load.books {
+		if b.committed {
+			return b.writer, nil
+		}
+	}
+	return nil, errors.New("no load waits for the sinks")
 }
 
 // ackedSoFar counts the batches that were acked as durable.
@@ -37,15 +49,22 @@ func (l *load) ackedSoFar() (acked uint64) {
 	return acked
 }
 
-// awaitAgain returns when a server that was started after a crash has acked a batch, which must not take longer than againBound.
+// AckedNow counts the batches that the present load has acked as durable. REQUIRES: a load runs.
+func (c *Campaign) AckedNow() uint64 { return c.load.ackedSoFar() }
+
+// awaitAgain returns when a server that was started after a crash has acked a batch, which must not take longer than AgainBound.
 func (c *Campaign) awaitAgain() error {
 	if err := c.AwaitAcks(1); err != nil {
 		return err
 	}
 	took := time.Since(c.startedAt)
 	c.SlowestAgain = max(c.SlowestAgain, took)
-	if took > againBound {
-		return fmt.Errorf("the server acked its first batch %s after its start; the bound is %s\n%s", took, againBound, c.server.LogTail())
+	bound := c.AgainBound
+	if bound == 0 {
+		bound = defaultAgainBound
+	}
+	if took > bound {
+		return fmt.Errorf("the server acked its first batch %s after its start; the bound is %s\n%s", took, bound, c.server.LogTail())
 	}
 	return nil
 }

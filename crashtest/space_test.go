@@ -2,9 +2,11 @@ package crashtest_test
 
 import (
 	"io"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -94,4 +96,35 @@ func TestAFullDiskLosesNothing(t *testing.T) {
 		require.Equal(t, 1, failed.Status.Code, failed.LogTail)
 		return nil
 	})
+}
+
+// TestAFullDiskLeavesALogThatStarts lets the disk get full at any byte, of any file, and often takes the power away while it is full. The last
+// segment must not be taken for a damaged one then, and there must be no loop of restarts.
+//
+// https://github.com/grafana/loki/issues/12583
+func TestAFullDiskLeavesALogThatStarts(t *testing.T) {
+	requireFuse(t)
+	run := crashlevel.Start(t, "disk full at any byte (FUSE)", "times", packagePath)
+	var refused atomic.Int64
+	var all total
+	inCampaigns(t, run, crashlevel.Pick(t, 2, 24, 1000), 8, func(t *testing.T, _ int, rng *rand.Rand, crashes int) {
+		c, power := onPower(t, rng, nil, "")
+		c.Flood = true
+		runRounds(t, c, crashes, func() error {
+			felt, err := power.Fill(c)
+			if felt {
+				refused.Add(1)
+			}
+			return err
+		})
+		refusals, err := c.Refusals()
+		require.NoError(t, err)
+		t.Log("refused: ", refusals)
+		delete(refusals, "ERROR_CODE_NO_SPACE")
+		delete(refusals, "ERROR_CODE_OVERLOADED")
+		require.Empty(t, refusals, "a full disk is said to be full, or to have made the queue full")
+		all.add(power.Disk)
+	})
+	t.Logf("%s; batches were refused %d times", all.stats, refused.Load())
+	require.Positive(t, refused.Load(), "a disk that no batch found full proves nothing")
 }

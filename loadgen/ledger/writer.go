@@ -19,6 +19,7 @@ type Writer struct {
 	buffer  *bufio.Writer
 	scratch [entryBytes]byte
 	acked   uint64 // batches
+	refused uint64 // batches
 	err     error
 }
 
@@ -79,11 +80,21 @@ func (w *Writer) AckedBatches() uint64 {
 	return w.acked
 }
 
+// RefusedBatches is the number of negative answers noted so far.
+func (w *Writer) RefusedBatches() uint64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.refused
+}
+
 func (w *Writer) write(e *entry) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if e.kind == kindAcked {
+	switch e.kind {
+	case kindAcked:
 		w.acked++
+	case kindRefused:
+		w.refused++
 	}
 	if w.err == nil {
 		if _, err := w.buffer.Write(e.append(w.scratch[:0])); err != nil {
