@@ -102,6 +102,11 @@ func newPageScenario(s *Scenario) (pageScenario, error) {
 		}
 		page.Latencies = append(page.Latencies, latencyRow{latency.words, encoded})
 	}
+	if s.Search != nil {
+		if svg := searchPlot(s.Search); svg != "" {
+			page.Plots = append(page.Plots, plot{"Latency against rate", svg})
+		}
+	}
 	if svg := percentilePlot(merged); svg != "" {
 		page.Plots = append(page.Plots, plot{"Latency by percentile, repetitions together", svg})
 	}

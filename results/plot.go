@@ -47,11 +47,34 @@ func (a axis) place(value, from, to float64) float64 {
 	return from + (min(max(value, low), high)-low)/(high-low)*(to-from)
 }
 
+// mark is a vertical line with a name.
+type mark struct {
+	at          float64
+	class, name string
+}
+
 // linePlot draws up to three series over common axes, each with its name at the top.
 func linePlot(label string, x, y axis, lines []series) template.HTML {
+	return markedPlot(label, x, y, lines, nil)
+}
+
+// markedPlot is linePlot with vertical lines, whose names stand beside them, one below the other.
+func markedPlot(label string, x, y axis, lines []series, marks []mark) template.HTML {
 	var b strings.Builder
 	openSVG(&b, label, plotHeight)
 	drawAxes(&b, x, y)
+	for _, m := range marks {
+		at := placeX(x, m.at)
+		fmt.Fprintf(&b, `<line class="%s" x1="%.1f" x2="%.1f" y1="%.1f" y2="%.1f"/>`, m.class, at, at, marginTop, plotHeight-marginBottom)
+	}
+	for i, m := range marks {
+		at := placeX(x, m.at)
+		anchor, offset := "start", 5.0
+		if at > plotWidth/2 {
+			anchor, offset = "end", -5.0
+		}
+		fmt.Fprintf(&b, `<text class="legend halo" text-anchor="%s" x="%.1f" y="%.1f">%s</text>`, anchor, at+offset, marginTop+14+16*float64(i), html.EscapeString(m.name))
+	}
 	legendX := marginLeft
 	for i, line := range lines {
 		fmt.Fprintf(&b, `<polyline class="line s%d" points="`, i+1)

@@ -64,10 +64,12 @@ type Scenario struct {
 	// OfferedRate is records per second offered by an open loop; 0 for a closed one.
 	OfferedRate float64 `json:"offered_records_per_second"`
 	// MinConfidencePct is the least confidence that an objective's interval must have to be judged.
-	MinConfidencePct float64      `json:"min_confidence_pct,omitempty"`
-	Objectives       []Objective  `json:"objectives"`
-	Verify           Verify       `json:"verify"`
-	Repetitions      []Repetition `json:"repetitions"`
+	MinConfidencePct float64     `json:"min_confidence_pct,omitempty"`
+	Objectives       []Objective `json:"objectives"`
+	// Search is how the rate was found, where it was searched for.
+	Search      *Search      `json:"search,omitempty"`
+	Verify      Verify       `json:"verify"`
+	Repetitions []Repetition `json:"repetitions"`
 }
 
 // Objective is a limit, and what was found.

@@ -69,6 +69,9 @@ func WriteTable(w io.Writer, r *Result) error {
 		return err
 	}
 	for _, scenario := range r.Scenarios {
+		if scenario.State == Pass && scenario.Search != nil {
+			fmt.Fprintf(w, "%s: %s\n", scenario.Name, scenario.Search.Sentence())
+		}
 		if scenario.State == Pass || scenario.State == Skipped {
 			continue
 		}
@@ -159,6 +162,9 @@ func markdownScenario(b *strings.Builder, s *Scenario) {
 	fmt.Fprintf(b, "\n## %s: %s\n\n%s\n", s.Name, s.State, s.Description)
 	for _, reason := range s.Reasons {
 		fmt.Fprintf(b, "\n- %s", reason)
+	}
+	if s.Search != nil {
+		markdownSearch(b, s.Search)
 	}
 	if len(s.Repetitions) == 0 {
 		b.WriteString("\n")

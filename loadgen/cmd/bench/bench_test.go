@@ -34,7 +34,7 @@ func TestExitCodes(t *testing.T) {
 	require.NoError(t, os.WriteFile(bad, []byte("name: bad\n"), 0o644))
 	for _, args := range [][]string{
 		{"nonsense"}, {"run", "--nonsense"}, {"run", bad}, {"run", "absent.yaml"}, {"run", "smoke", "--server", "/nonexistent"},
-		{"run", "--set", "cold"},
+		{"run", "--set", "cold"}, {"search"}, {"search", "absent.yaml"}, {"search", "smoke", "--from", "10", "--to", "5"}, {"search", "smoke", "--probe", "0s"}, {"search", "smoke", "--server", "/nonexistent"},
 		{"compare", "one"}, {"report", t.TempDir()}, {"verify"}, {"verify", "--ledger", "x"}, {"verify", "--ledger", "x", "--metrics"},
 		{"load", "--ack-level", "perhaps"}, {"load", "--insecure"}, {"load", "--batch", "-1"}, {"load", "--tls-ca", bad},
 	} {

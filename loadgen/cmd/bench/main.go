@@ -65,6 +65,7 @@ Try it:
   bench run --set hot                the performance targets, each against the ceilings of this machine
   bench run smoke                    one of them
   bench run my.yaml --out /tmp/mine  a scenario of your own; the files in scenarios/ are examples
+  bench search ingest-1m             the highest rate at which its objectives hold
   bench report /tmp/mine             print the result again, rewrite its report.md and report.html
   bench compare results/A results/B  what changed from A to B, and whether it is more than noise
   bench load --addr 127.0.0.1:9090 --api-key ik_... --rate 50000    load on a server that runs already
@@ -85,7 +86,7 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newRun(), newLoad(), newCompare(), newReport(), newVerify(), newList(), newVersion())
+	root.AddCommand(newRun(), newSearch(), newLoad(), newCompare(), newReport(), newVerify(), newList(), newVersion())
 	root.CompletionOptions.HiddenDefaultCmd = true
 	return root
 }

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -28,7 +27,7 @@ func newReport() *cobra.Command {
 			if err := result.SaveReports(args[0]); err != nil {
 				return err
 			}
-			return errors.Join(results.WriteTargets(os.Stdout, result), results.WriteVariants(os.Stdout, result), results.WriteTable(os.Stdout, result))
+			return writeTables(os.Stdout, result)
 		},
 	}
 }

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
 	"github.com/ingestor-project/ingestor/loadgen/machine"
@@ -54,12 +56,17 @@ func newRun() *cobra.Command {
 			return runScenarios(command.Context(), files, flags)
 		},
 	}
-	command.Flags().StringVar(&flags.out, "out", "", "folder of the run (default results/<UTC time>-<commit>)")
+	flags.addTo(command.Flags())
 	command.Flags().StringVar(&flags.set, "set", scenarios.DefaultSet, "set to run where no FILE is given: "+strings.Join(scenarios.SetNames(), ", "))
-	command.Flags().StringVar(&flags.server, "server", "", "the server's binary (default: ingestion-server beside this program)")
-	command.Flags().StringVar(&flags.workDir, "work-dir", "", "folder for data directories; its disk is measured (default: work, inside the folder of the run; .data, where that is in memory)")
 	command.Flags().IntVar(&flags.repetitions, "repetitions", 0, "repeat each scenario so often instead of what it states")
 	return command
+}
+
+// addTo adds the flags of everything that makes runs.
+func (f *runFlags) addTo(flags *pflag.FlagSet) {
+	flags.StringVar(&f.out, "out", "", "folder of the run (default results/<UTC time>-<commit>)")
+	flags.StringVar(&f.server, "server", "", "the server's binary (default: ingestion-server beside this program)")
+	flags.StringVar(&f.workDir, "work-dir", "", "folder for data directories; its disk is measured (default: work, inside the folder of the run; .data, where that is in memory)")
 }
 
 func runScenarios(ctx context.Context, files []string, flags runFlags) error {
@@ -78,52 +85,67 @@ func runScenarios(ctx context.Context, files []string, flags runFlags) error {
 			scenario.Repetitions = flags.repetitions
 		}
 	}
-	if flags.server, err = serverBinary(flags.server); err != nil {
+	return flags.carryOut(len(files) == 0, list, func(options runner.Options) (*results.Result, error) { return runner.Run(ctx, options) })
+}
+
+// carryOut makes the folder of the run, has it filled by run, and prints what was found.
+func (f *runFlags) carryOut(skip bool, list []*scenarios.Scenario, run func(runner.Options) (*results.Result, error)) (err error) {
+	if f.server, err = serverBinary(f.server); err != nil {
 		return err
 	}
-	if flags.out == "" {
-		if flags.out, err = defaultOut(); err != nil {
+	if f.out == "" {
+		if f.out, err = defaultOut(); err != nil {
 			return err
 		}
 	}
-	if _, err := os.Stat(filepath.Join(flags.out, results.FileName)); err == nil {
-		return fmt.Errorf("%s already holds a %s: name another folder with --out, or remove that one first", flags.out, results.FileName)
+	if _, err := os.Stat(filepath.Join(f.out, results.FileName)); err == nil {
+		return fmt.Errorf("%s already holds a %s: name another folder with --out, or remove that one first", f.out, results.FileName)
 	}
-	if err := os.MkdirAll(flags.out, 0o755); err != nil {
+	if err := os.MkdirAll(f.out, 0o755); err != nil {
 		return err
 	}
-	ownWorkDir := flags.workDir == ""
+	ownWorkDir := f.workDir == ""
 	if ownWorkDir {
-		flags.workDir = defaultWorkDir(flags.out)
+		f.workDir = defaultWorkDir(f.out)
 	}
-	if err := os.MkdirAll(flags.workDir, 0o755); err != nil {
+	if err := os.MkdirAll(f.workDir, 0o755); err != nil {
 		return err
 	}
-	result, runErr := runner.Run(ctx, runner.Options{
-		Scenarios: list, Server: flags.server, WorkDir: flags.workDir, SkipUnavailable: len(files) == 0,
+	result, runErr := run(runner.Options{
+		Scenarios: list, Server: f.server, WorkDir: f.workDir, SkipUnavailable: skip,
 		Console: runner.NewConsole(os.Stderr, term.IsTerminal(int(os.Stderr.Fd())), list), Command: os.Args,
 	})
 	if ownWorkDir {
 		// Fails, and is meant to, where evidence was left in it.
-		_ = os.Remove(flags.workDir)
+		_ = os.Remove(f.workDir)
 	}
 	if result == nil {
-		if ctx.Err() != nil {
+		if errors.Is(runErr, context.Canceled) || runErr == nil {
 			return &exitError{results.ExitInterrupted, errors.New("interrupted before anything was measured")}
 		}
 		return runErr
 	}
-	if err := errors.Join(runErr, result.Save(flags.out), result.SaveReports(flags.out)); err != nil {
+	return f.publish(result, runErr)
+}
+
+// publish writes a result and prints it.
+func (f *runFlags) publish(result *results.Result, runErr error) error {
+	if err := errors.Join(runErr, result.Save(f.out), result.SaveReports(f.out)); err != nil {
 		return err
 	}
-	if err := errors.Join(results.WriteTargets(os.Stdout, result), results.WriteVariants(os.Stdout, result), results.WriteTable(os.Stdout, result)); err != nil {
+	if err := writeTables(os.Stdout, result); err != nil {
 		return err
 	}
-	fmt.Printf("written: %s\n", filepath.Join(flags.out, results.HTMLName))
+	fmt.Printf("written: %s\n", filepath.Join(f.out, results.HTMLName))
 	if result.Verdict.ExitCode != 0 {
 		return &exitError{code: result.Verdict.ExitCode}
 	}
 	return nil
+}
+
+// writeTables prints what a run has found.
+func writeTables(w io.Writer, result *results.Result) error {
+	return errors.Join(results.WriteTargets(w, result), results.WriteVariants(w, result), results.WriteTable(w, result))
 }
 
 // loadScenarios loads all files before anything runs, so that a mistake in the last one costs no time.
