@@ -165,8 +165,8 @@ var processorMutants = []Mutant{
 	},
 	{
 		Name: "processor-dedupe-ahead-of-log", Mistake: "a dedupe snapshot that is newer than the log is accepted", Invariant: "a checkpoint is never ahead of the durable log",
-		File:  processorDir + "/recovery.go",
-		Edits: []Edit{{"\tcase lsn > end:", "\tcase false:"}},
+		File:  processorDir + "/rebuild.go",
+		Edits: []Edit{{"\tcase r.snapshot > end:", "\tcase false:"}},
 	},
 	{
 		Name: "processor-dedupe-claims-too-much", Mistake: "the dedupe snapshot claims one record more than it knows", Invariant: "10: retries are safe",
@@ -175,8 +175,18 @@ var processorMutants = []Mutant{
 	},
 	{
 		Name: "processor-dedupe-misses-replay", Mistake: "the batches above the snapshot are not remembered at start", Invariant: "10: retries are safe",
-		File:  processorDir + "/recovery.go",
-		Edits: []Edit{{"\t\t\ttable.Apply(stamp)\n", "\t\t\t_ = stamp\n"}},
+		File:  processorDir + "/rebuild.go",
+		Edits: []Edit{{"\t\tr.table.Apply(stamp)\n", "\t\t_ = stamp\n"}},
+	},
+	{
+		Name: "processor-dedupe-gap-accepted", Mistake: "records between the dedupe snapshot and the log's beginning may be missing", Invariant: "4: nothing is skipped silently",
+		File:  processorDir + "/rebuild.go",
+		Edits: []Edit{{"\tcase r.snapshot+1 < first:", "\tcase false:"}},
+	},
+	{
+		Name: "processor-rebuild-ends-early", Mistake: "what the log's check did not show of it is not read for the dedupe table", Invariant: "10: retries are safe",
+		File:  processorDir + "/rebuild.go",
+		Edits: []Edit{{"max(r.snapshot, r.seen) + 1; from <= end {", "max(r.snapshot, r.seen) + 1; from < 1 {"}},
 	},
 	{
 		Name: "processor-unknown-outcome-repeated", Mistake: "after a flush whose outcome is unknown the sink is not asked", Invariant: "8: exactly once",

@@ -285,17 +285,22 @@ var walRead = []Mutant{
 	{
 		Name: "wal-replay-one-batch-late", Mistake: "replay leaves out the batch that ends at its first LSN (etcd#13766)", Invariant: "8: exactly once",
 		File: walDir + "/replay.go", Also: []string{processorDir},
-		Edits: []Edit{{"h.kind != kindRecords || h.last() < from {", "h.kind != kindRecords || h.last() <= from {"}},
+		Edits: []Edit{{"h.kind != kindRecords || h.last() < r.from {", "h.kind != kindRecords || h.last() <= r.from {"}},
 	},
 	{
 		Name: "wal-replay-one-batch-early", Mistake: "replay begins with the batch before its first LSN (iceberg#17340)", Invariant: "8: exactly once",
 		File: walDir + "/replay.go", Also: []string{processorDir},
-		Edits: []Edit{{"h.kind != kindRecords || h.last() < from {", "h.kind != kindRecords || h.last()+1 < from {"}},
+		Edits: []Edit{{"h.kind != kindRecords || h.last() < r.from {", "h.kind != kindRecords || h.last()+1 < r.from {"}},
 	},
 	{
 		Name: "wal-replay-skips-damage", Mistake: "a replay that finds a bad frame ends without an error", Invariant: "4: nothing is skipped silently",
 		File:  walDir + "/replay.go",
-		Edits: []Edit{{"\t\t\treturn s.corrupt(at, bad.reason)\n", "\t\t\t_, _ = at, bad\n\t\t\treturn nil\n"}},
+		Edits: []Edit{{"\t\t\treturn s.corrupt(before.offset, bad.reason)\n", "\t\t\t_ = bad\n\t\t\treturn nil\n"}},
+	},
+	{
+		Name: "wal-replay-goes-on-anywhere", Mistake: "a replay goes on where any earlier one of the segment ended", Invariant: "8: exactly once",
+		File: walDir + "/replay.go", Also: []string{processorDir},
+		Edits: []Edit{{"s.segment == segment && s.last+1 == from {", "s.segment == segment && s.last+1 != 0 {"}},
 	},
 	{
 		Name: "wal-replay-ahead-of-sync", Mistake: "a group can be replayed before it is synced", Invariant: "3: only what is durable reaches a sink",
