@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/ingestor-project/ingestor/loadgen/engine"
 	"github.com/ingestor-project/ingestor/loadgen/serverproc"
@@ -64,6 +65,7 @@ func (c *Campaign) SetWrap(argv []string) { c.server.SetWrap(argv) }
 
 // RestartWith is Restart with another configuration, from now on.
 func (c *Campaign) RestartWith(ctx context.Context, config map[string]any) error {
+	c.startedAt = time.Now()
 	return c.server.RestartWith(ctx, config)
 }
 

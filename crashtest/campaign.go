@@ -80,9 +80,6 @@ func (c *Campaign) Start(ctx context.Context) error {
 	return err
 }
 
-// Ledgers are the paths of the ledgers of records that were closed.
-func (c *Campaign) Ledgers() []string { return slices.Clone(c.ledgers) }
-
 // Refusals counts the batches that were refused in the whole campaign, by name of the error. REQUIRES: no load runs.
 func (c *Campaign) Refusals() (map[string]uint64, error) {
 	refusals := make(map[string]uint64)

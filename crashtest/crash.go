@@ -42,12 +42,6 @@ func (c *Campaign) Kill() (serverproc.ExitStatus, error) { return c.server.Kill(
 // Restart starts a drained or killed server again.
 func (c *Campaign) Restart(ctx context.Context) error { return c.restart(ctx) }
 
-// RestartWith is Restart with another configuration, from now on.
-func (c *Campaign) RestartWith(ctx context.Context, config map[string]any) error {
-	c.startedAt = time.Now()
-	return c.server.RestartWith(ctx, config)
-}
-
 // A short life is hit while it still replays and catches up. A long one has made checkpoints and cut the log, which happens once a
 // second.
 const (

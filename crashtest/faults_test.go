@@ -1,7 +1,6 @@
 package crashtest_test
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"sync"
 	"testing"
@@ -43,7 +42,7 @@ func TestIOErrors(t *testing.T) {
 	found := 0
 	for name, n := range hits {
 		found += min(n, 1)
-		t.Log(fmt.Sprintf("%3d  %s", n, name))
+		t.Logf("%3d  %s", n, name)
 	}
 	if faults >= 3*len(cases) && len(hits) == len(cases) {
 		require.Equal(t, len(cases), found, "faults that never found their operation prove nothing")
