@@ -442,56 +442,6 @@ func TestDirectIO(t *testing.T) {
 	requireSame(t, g.sent, s.readAll(t))
 }
 
-// TestEveryCrashPoint cuts the power before every operation of a run, and again in the midst of the recovery. What is found
-// is the last acknowledged prefix, or the one under way, whole; after recovery nothing else lies about.
-func TestEveryCrashPoint(t *testing.T) {
-	seed := rand.Uint64()
-	g := newGenerator(t, seed)
-	rng := rand.New(rand.NewPCG(seed, 2))
-	fsys := crashfs.New()
-	require.NoError(t, fsys.MkdirAll("data", 0o755)) // durable before anything is written to it: package datadir sees to that
-	require.NoError(t, fsys.SyncDir("."))
-	s := openStore(t, fsys, "", nil)
-	acked, underWay, cuts := uint64(0), uint64(0), 0
-	judge := func(crashed *crashfs.FS, op crashfs.Op) {
-		after, err := tryOpenStore(crashed, "", nil)
-		require.NoError(t, err, "cut before %v", op)
-		defer after.close()
-		flushed := after.manifest.Flushed(parquetfile.SinkName)
-		require.True(t, flushed == acked || flushed == underWay, "cut before %v: LSN %d", op, flushed)
-		require.Len(t, after.files(t), len(after.manifest.State().Files), "cut before %v", op)
-		requireSame(t, g.sent[:flushed], after.readAll(t))
-	}
-	fsys.Before(func(op crashfs.Op) error {
-		cuts++
-		for range 2 {
-			crashed := fsys.Crash(rng)
-			var again []*crashfs.FS
-			crashed.Before(func(crashfs.Op) error {
-				again = append(again, crashed.Crash(rng))
-				return nil
-			})
-			judge(crashed, op)
-			for range min(2, len(again)) {
-				judge(again[rng.IntN(len(again))], op)
-			}
-		}
-		return nil
-	})
-	for range 2 {
-		gen := g.generation(
-			spec{tenant: "acme", endpoint: "orders", records: 120, start: noon, spread: time.Hour},
-			spec{tenant: "acme", endpoint: "a", records: 10, start: noon},
-			spec{tenant: "acme", endpoint: "b", records: 10, start: noon},
-			spec{tenant: "globex", endpoint: "a", records: 10, start: noon},
-		)
-		underWay = gen.Last
-		require.NoError(t, s.Flush(t.Context(), gen, acked))
-		acked = gen.Last
-	}
-	require.Greater(t, cuts, 50)
-}
-
 // The names that lead to a file are durable before the manifest speaks of it: those of new directories too.
 func TestEveryNameIsSyncedBeforeTheCommit(t *testing.T) {
 	g := newGenerator(t, 13)
