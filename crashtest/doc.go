@@ -18,9 +18,12 @@
 //   - SIGKILL at the entry of the N-th fdatasync of a thread, by strace: the bytes are written, the sync never happens;
 //   - an fdatasync that fails once with EIO, by strace: the server must end, not try again;
 //   - a power cut on a file system that forgets what was not synced (package powercut), at a random moment and at the N-th write,
-//     sync, create, rename, remove or resize; also after the process alone has died and another one has gone on with what was in memory.
+//     sync, create, rename, remove or resize; also after the process alone has died and another one has gone on with what was in memory,
+//     and while the server recovers;
+//   - the same after an operation on each kind of file has failed, was interrupted, took only a part or was slow (FaultCases), and on a disk
+//     that got full at some byte (Power.Fill).
 //
-// Beside them: a disk that is full, and logs that were damaged and repaired. TestTheJudgeSeesWhatIsPlanted judges the judge.
+// Beside them: queues that are full, and logs that were damaged and repaired. The tests named TestTheJudgeSees judge the judge.
 //
 // SIGKILL shows that replay works and that nothing is acked too early as far as the process is concerned; only the power cuts can show that
 // an fsync is missing. Neither shows what a device does that lies about its cache.
@@ -28,6 +31,5 @@
 // A campaign waits for acked batches, not for time, so that a slow machine only makes it slower. Times only choose the moment
 // of a crash.
 //
-// How much is explored, and the seed, are those of package crashlevel; every failure prints the command that repeats it. The flag -kills, after
-// -args, sets the number of SIGKILLs. Timing still differs from run to run: a seed repeats the choices, not the exact interleaving.
+// How much is explored, and the seed, are those of package crashlevel; every failure prints the command that repeats it. Timing still differs from run to run: a seed repeats the choices, not the exact interleaving.
 package crashtest

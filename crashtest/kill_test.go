@@ -18,11 +18,8 @@ import (
 
 // kills is a test's part of all the kills.
 func kills(t *testing.T, percent int) int {
-	all := *killsFlag
-	if all == 0 {
-		all = crashlevel.Pick(t, 20, 200, 5000)
-	}
-	return max(1, all*percent/100)
+	t.Helper()
+	return max(1, crashlevel.Pick(t, 20, 200, 5000)*percent/100)
 }
 
 func TestSigkillAtRandomMoments(t *testing.T) {

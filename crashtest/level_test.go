@@ -2,7 +2,6 @@ package crashtest_test
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -17,8 +16,6 @@ import (
 	"github.com/ingestor-project/ingestor/internal/crashlevel"
 	"github.com/ingestor-project/ingestor/loadgen/serverproc"
 )
-
-var killsFlag = flag.Int("kills", 0, "SIGKILLs of the server under load; 0 goes by INGESTOR_CRASH_LEVEL")
 
 const (
 	packagePath    = "./crashtest"

@@ -11,6 +11,9 @@
 // That is what POSIX allows, and harsher than most file systems are. fsync of a file makes its bytes and size durable,
 // not its name: the name takes an fsync of the directory. A rename inside one directory is atomic.
 //
+// While the power is on, operations can be made to fail, or to be slow: see Fault. A sync that fails has lost what it was to sync, although
+// readers still see it, and the next one succeeds. SetQuota makes the disk full.
+//
 // Mount serves a Disk through FUSE, so that the real server binary runs on it unchanged. It needs root and /dev/fuse.
 //
 // How a cut is made: from the chosen operation on, every operation blocks (the power is gone, nothing can be answered, so nothing
