@@ -257,7 +257,7 @@ func (s *Server) openParquet(context.Context) error {
 		return err
 	}
 	direct, err := vfs.DirectWorks(vfs.OS, s.parquetDir(), "direct-io-probe.tmp")
-	if err != nil {
+	if err != nil && !vfs.IsNoSpace(err) { // on a full disk nobody knows: without it, until the next start
 		return err
 	}
 	s.parquet, err = parquetfile.Open(parquetfile.Options{

@@ -25,13 +25,25 @@ type readingFS struct {
 	vfs.FS
 	onOpen func(flag int) error
 	onRead func(direct bool, name string, offset int64, n int) error
+	// onWrite gets the flags with which the file was opened.
+	onWrite func(flag int) error
 }
 
 type readingFile struct {
 	vfs.File
 	fs     *readingFS
 	name   string
+	flag   int
 	direct bool
+}
+
+func (f *readingFile) WriteAt(b []byte, offset int64) (int, error) {
+	if f.fs.onWrite != nil {
+		if err := f.fs.onWrite(f.flag); err != nil {
+			return 0, &fs.PathError{Op: "write", Path: f.name, Err: err}
+		}
+	}
+	return f.File.WriteAt(b, offset)
 }
 
 func (r *readingFS) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File, error) {
@@ -44,7 +56,7 @@ func (r *readingFS) OpenFile(name string, flag int, perm fs.FileMode) (vfs.File,
 	if err != nil {
 		return nil, err
 	}
-	return &readingFile{f, r, filepath.Base(name), flag&vfs.Direct != 0}, nil
+	return &readingFile{f, r, filepath.Base(name), flag, flag&vfs.Direct != 0}, nil
 }
 
 func (f *readingFile) ReadAt(b []byte, offset int64) (int, error) {

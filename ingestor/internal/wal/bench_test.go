@@ -108,7 +108,8 @@ func BenchmarkRaw(b *testing.B) {
 // benchmarkRaw writes groups one after the other into files of a segment's size that fill has prepared. The time to prepare
 // them is not counted.
 func benchmarkRaw(b *testing.B, l load, direct int, align func(int) int, fill func(*spares, vfs.File) error) {
-	s := &spares{fs: vfs.OS, dir: diskDir(b), sizeBytes: DefaultSegmentSizeBytes, budget: &budget{}, direct: direct}
+	s := &spares{fs: vfs.OS, dir: diskDir(b), sizeBytes: DefaultSegmentSizeBytes, budget: &budget{}}
+	s.direct.Store(int64(direct))
 	group := vfs.AlignedBuffer(alignBlock(l.frames * frameBytes(l.records*l.recordBytes+40)))
 	group = group[:align(l.frames*frameBytes(l.records*l.recordBytes+40))]
 	var f vfs.File

@@ -4,13 +4,16 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/ingestor-project/ingestor/ingestor/internal/vfs"
 	"github.com/ingestor-project/ingestor/ingestor/internal/vfs/crashfs"
 )
 
@@ -134,6 +137,135 @@ func TestNoSpaceLosesNothingAndPasses(t *testing.T) {
 			require.Equal(t, acked[len(acked)-len(got):], got)
 			require.NoError(t, w.Close())
 		})
+	}
+}
+
+// A log that exists opens on a disk without a free block: it is read, it refuses to write, it can be cut, and writes once there is space.
+func TestAFullDiskDoesNotKeepALogFromOpening(t *testing.T) {
+	for _, direct := range []DirectIO{DirectAuto, DirectOn, DirectOff} {
+		fsys := crashfs.New()
+		opt := smallOptions("wal")
+		opt.FS, opt.SpareSegments, opt.DirectIO = fsys, -1, direct
+		w := mustOpen(t, opt)
+		acked := write(t, w, 40, 3)
+		require.NoError(t, w.Close())
+
+		fsys.SetCapacity(1)
+		w = mustOpen(t, opt)
+		require.Equal(t, acked, replayed(t, w, 0))
+		refuse := func() {
+			before := w.NextLSN()
+			_, err := w.Append(entryFor(before))
+			require.NoError(t, err)
+			require.ErrorIs(t, w.Sync(), ErrNoSpace)
+			require.Equal(t, before, w.NextLSN())
+		}
+		refuse()
+		require.NoError(t, w.Close())
+		w = mustOpen(t, opt) // and again: it has changed nothing
+		refuse()
+		require.Equal(t, acked, replayed(t, w, 0))
+		require.NoError(t, w.TruncateBelow(w.NextLSN()))
+		fsys.SetCapacity(0)
+		require.Eventually(t, func() bool {
+			_, err := w.Append(entryFor(w.NextLSN()))
+			require.NoError(t, err)
+			if err = w.Sync(); err != nil {
+				require.ErrorIs(t, err, ErrNoSpace)
+			}
+			return err == nil
+		}, 20*time.Second, time.Millisecond)
+		require.Equal(t, direct != DirectOff, w.direct == vfs.Direct)
+		require.False(t, w.undecided)
+		acked = append(acked, acked[len(acked)-1]+LSN(entryFor(acked[len(acked)-1]).Records))
+		acked = append(acked, write(t, w, 40, 3)...)
+		got := replayed(t, w, 0)
+		require.Equal(t, acked[len(acked)-len(got):], got)
+		require.Greater(t, len(got), 120)
+		require.NoError(t, w.Close())
+		fsys.SetCapacity(0)
+	}
+}
+
+// What could not be tried on a full disk is tried when the first segment is begun.
+func TestAFileSystemWithoutDirectIOThatWasFull(t *testing.T) {
+	for _, atOpen := range []bool{true, false} {
+		for _, mode := range []DirectIO{DirectAuto, DirectOn} {
+			memory := crashfs.New()
+			refusing := &readingFS{FS: memory}
+			opt := smallOptions("wal")
+			opt.FS, opt.SpareSegments, opt.DirectIO = refusing, -1, DirectOff
+			w := mustOpen(t, opt)
+			acked := write(t, w, 4, 3)
+			require.NoError(t, w.Close())
+
+			memory.SetCapacity(1)
+			opt.DirectIO = mode
+			w = mustOpen(t, opt)
+			require.True(t, w.undecided)
+			memory.SetCapacity(0)
+			refuse := func(flag int) error {
+				if flag&vfs.Direct != 0 && flag&os.O_RDWR != 0 {
+					return syscall.EINVAL
+				}
+				return nil
+			}
+			if atOpen {
+				refusing.onOpen = refuse
+			} else {
+				refusing.onWrite = refuse
+			}
+			_, err := w.Append(entryFor(w.NextLSN()))
+			require.NoError(t, err)
+			err = w.Sync()
+			if mode == DirectOn {
+				require.ErrorIs(t, err, ErrPoisoned)
+				require.NoError(t, w.Close())
+				continue
+			}
+			require.NoError(t, err)
+			require.Zero(t, w.direct)
+			require.Equal(t, len(acked)+1, len(replayed(t, w, 0)))
+			require.NoError(t, w.Close())
+		}
+	}
+}
+
+// On a full disk files are not made and removed for every group that is refused.
+func TestAFullDiskIsNotTriedForEveryGroup(t *testing.T) {
+	fsys := crashfs.New()
+	opt := smallOptions("wal")
+	opt.FS, opt.SpareSegments = fsys, -1
+	w := mustOpen(t, opt)
+	write(t, w, 1, 1)
+	require.NoError(t, w.Close())
+	w = mustOpen(t, opt)
+	fsys.SetCapacity(1)
+	var made atomic.Int64
+	fsys.Before(func(op crashfs.Op) error {
+		if op.Kind == crashfs.Create {
+			made.Add(1)
+		}
+		return nil
+	})
+	began := time.Now()
+	const groups = 20000
+	for range groups {
+		_, err := w.Append(entryFor(w.NextLSN()))
+		require.NoError(t, err)
+		require.ErrorIs(t, w.Sync(), ErrNoSpace)
+	}
+	// 0, 1, 2 to 128 ms after each other, then every 128 ms.
+	require.LessOrEqual(t, made.Load(), 10+int64(time.Since(began)/maxFullPause))
+	require.NoError(t, w.Close())
+}
+
+func TestFullDiskPauses(t *testing.T) {
+	var f fullDisk
+	now := time.Now()
+	for _, want := range []int64{0, 1, 2, 4, 8, 16, 32, 64, 128, 128, 128, 128, 128} {
+		f.failed(now, ErrNoSpace)
+		require.Equal(t, time.Duration(want)*time.Millisecond, f.until.Sub(now))
 	}
 }
 

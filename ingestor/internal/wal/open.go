@@ -12,7 +12,8 @@ import (
 
 // Open opens the log in opt.Dir, or makes a new one. It syncs every segment and the directory before it looks at them,
 // checks the whole log in one pass, hands each frame to Options.OnFrame as it goes, and cuts off the group that a crash tore, if there
-// is one. Where the log is damaged in another way it returns a *CorruptionError and changes nothing. It may crash anywhere and be run again. The context ends the scan and
+// is one. Where the log is damaged in another way it returns a *CorruptionError and changes nothing. A full disk keeps only a new log
+// from being opened. It may crash anywhere and be run again. The context ends the scan and
 // the preparation of spares; it does not govern the WAL afterwards. Its memory does not depend on the size of the log.
 func Open(ctx context.Context, opt Options) (*WAL, error) {
 	opt, err := opt.withDefaults()
@@ -61,9 +62,11 @@ func (w *WAL) chooseDirect() error {
 	switch {
 	case works:
 		w.direct = vfs.Direct
+	case vfs.IsNoSpace(err):
+		w.undecided = true // the first segment that is begun will tell
 	case w.opt.DirectIO == DirectOn:
 		return errors.Join(errors.New("wal: the file system refuses direct I/O"), err)
-	case err != nil && !vfs.IsNoSpace(err):
+	case err != nil:
 		return fmt.Errorf("wal: probe for direct I/O: %w", err)
 	default:
 		w.opt.Logger.Info("wal_direct_io_off", "dir", w.opt.Dir)
@@ -99,7 +102,8 @@ func (w *WAL) recover(ctx context.Context, ids []uint64) error {
 }
 
 // start takes stock of the space, prepares the spares and starts the goroutine that owns them. A new log gets its first
-// segment, so that its identity is durable before anyone sees it.
+// segment, so that its identity is durable before anyone sees it. Any other log can be opened on a disk that is full: it is read and cut, and
+// writes return ErrNoSpace until there is space for a segment.
 func (w *WAL) start(ctx context.Context, spareNames []string) error {
 	w.budget = &budget{limit: w.opt.MaxSizeBytes}
 	for _, s := range w.segments {
@@ -108,8 +112,9 @@ func (w *WAL) start(ctx context.Context, spareNames []string) error {
 	w.cutSlack()
 	w.spares = &spares{
 		fs: w.opt.FS, dir: w.opt.Dir, sizeBytes: w.opt.SegmentSizeBytes, target: w.opt.SpareSegments,
-		direct: w.direct, budget: w.budget, logger: w.opt.Logger, wake: make(chan struct{}, 1),
+		budget: w.budget, logger: w.opt.Logger, wake: make(chan struct{}, 1),
 	}
+	w.spares.direct.Store(int64(w.direct))
 	if err := w.spares.adopt(spareNames); err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ingestor-project/ingestor/ingestor/internal/vfs"
@@ -80,14 +81,15 @@ type spares struct {
 	fs        vfs.FS
 	dir       string
 	sizeBytes int64
-	target    int // prepared ahead of need
-	direct    int // vfs.Direct or 0
+	target    int          // prepared ahead of need
+	direct    atomic.Int64 // vfs.Direct or 0
 	budget    *budget
 	logger    *slog.Logger
 
 	mu     sync.Mutex
 	ready  []string // paths
 	number uint64   // of the newest file name
+	full   fullDisk
 
 	wake   chan struct{}
 	cancel context.CancelFunc
@@ -171,8 +173,28 @@ func (s *spares) count() int {
 	return len(s.ready)
 }
 
+// fullDisk spares the disk attempts that are bound to fail: a file is made and removed again in each, and there may be one for every
+// group that has to be refused. The zero value is ready.
+type fullDisk struct {
+	failures int // in a row
+	until    time.Time
+	err      error
+}
+
+// maxFullPause bounds the time without an attempt, and with it the time until space that someone else has freed is noticed.
+const maxFullPause = 128 * time.Millisecond
+
+// failed notes an attempt that failed for want of space. There is no pause after the first; then it doubles from 1 ms on.
+func (f *fullDisk) failed(now time.Time, err error) {
+	f.err, f.until = err, now
+	if f.failures > 0 {
+		f.until = now.Add(min(time.Millisecond<<min(f.failures-1, 10), maxFullPause))
+	}
+	f.failures++
+}
+
 // take returns a spare, which from then on is the caller's. Where none is ready it makes one that has its space but not its
-// zeros. The file's bytes stay reserved in the budget. The error is ErrNoSpace where there is no space.
+// zeros. The file's bytes stay reserved in the budget. The error is ErrNoSpace where there is no space, or was none a moment ago.
 func (s *spares) take() (path string, err error) {
 	s.mu.Lock()
 	if n := len(s.ready); n > 0 {
@@ -180,7 +202,32 @@ func (s *spares) take() (path string, err error) {
 		s.mu.Unlock()
 		return path, nil
 	}
+	full := s.full
 	s.mu.Unlock()
+	if time.Now().Before(full.until) {
+		return "", full.err
+	}
+	path, err = s.makeReserved()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if errors.Is(err, ErrNoSpace) {
+		s.full.failed(time.Now(), err)
+	} else {
+		s.full = fullDisk{}
+	}
+	return path, err
+}
+
+// freed says that a file of the log was removed: it may be worth trying again.
+func (s *spares) freed() {
+	s.mu.Lock()
+	s.full = fullDisk{}
+	s.mu.Unlock()
+	s.poke()
+}
+
+// makeReserved makes a spare that has its space but not its zeros.
+func (s *spares) makeReserved() (path string, err error) {
 	return s.make(func(f vfs.File) error {
 		err := f.Preallocate(s.sizeBytes)
 		if errors.Is(err, errors.ErrUnsupported) {
@@ -241,7 +288,7 @@ func (s *spares) make(fill func(vfs.File) error) (path string, err error) {
 		return "", err
 	}
 	path = s.name()
-	f, err := s.fs.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR|s.direct, 0o644)
+	f, err := s.fs.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_RDWR|int(s.direct.Load()), 0o644)
 	if err == nil {
 		if err = fill(f); err == nil {
 			err = f.Sync()

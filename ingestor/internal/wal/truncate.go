@@ -62,6 +62,6 @@ func (w *WAL) drop(seg *segment) error {
 		return nil
 	}
 	w.budget.add(-seg.sizeBytes)
-	w.spares.poke()
+	w.spares.freed()
 	return nil
 }

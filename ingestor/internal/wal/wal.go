@@ -79,7 +79,7 @@ func (e *CorruptionError) Error() string {
 type WAL struct {
 	opt     Options
 	id      [16]byte
-	direct  int // vfs.Direct or 0
+	direct  int // vfs.Direct or 0; of the goroutine that appends, once open
 	budget  *budget
 	spares  *spares
 	metrics *metrics
@@ -95,6 +95,8 @@ type WAL struct {
 	file     vfs.File
 	unproven bool
 	syncer   syncer
+	// undecided: whether the file system takes direct I/O is not known, because it was full.
+	undecided bool
 
 	next     atomic.Uint64
 	durable  atomic.Uint64

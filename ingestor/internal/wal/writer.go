@@ -157,11 +157,11 @@ func (w *WAL) begin(seg *segment, path string) (vfs.File, error) {
 	seg.header.encode(header)
 	seg.checksum = seg.header.checksum
 
-	file, err := w.opt.FS.OpenFile(path, os.O_RDWR|w.direct, 0)
-	if err != nil {
+	file, err := w.writeHeader(path, header)
+	if file == nil {
 		return nil, w.poison(fmt.Errorf("open spare: %w", err))
 	}
-	if _, err = file.WriteAt(header, 0); err == nil {
+	if err == nil {
 		if err := w.datasync(file); err != nil {
 			return nil, errors.Join(w.poison(fmt.Errorf("sync segment header: %w", err)), file.Close())
 		}
@@ -178,6 +178,39 @@ func (w *WAL) begin(seg *segment, path string) (vfs.File, error) {
 		return nil, errors.Join(w.poison(fmt.Errorf("begin segment %s: %w", seg.name(), err)), file.Close())
 	}
 	return file, nil
+}
+
+// writeHeader opens a spare and writes the header into it. Where direct I/O is undecided this decides it. The file is nil where it cannot
+// be opened.
+func (w *WAL) writeHeader(path string, header []byte) (vfs.File, error) {
+	if !w.undecided {
+		return w.openSpare(path, header, w.direct)
+	}
+	file, err := w.openSpare(path, header, vfs.Direct)
+	switch {
+	case err == nil:
+		w.undecided, w.direct = false, vfs.Direct
+		w.spares.direct.Store(vfs.Direct)
+	case vfs.RefusesDirect(err) && w.opt.DirectIO == DirectAuto:
+		w.undecided = false
+		w.opt.Logger.Info("wal_direct_io_off", "dir", w.opt.Dir)
+		if file != nil {
+			if err := file.Close(); err != nil {
+				return nil, err
+			}
+		}
+		return w.openSpare(path, header, 0)
+	}
+	return file, err
+}
+
+func (w *WAL) openSpare(path string, header []byte, direct int) (vfs.File, error) {
+	file, err := w.opt.FS.OpenFile(path, os.O_RDWR|direct, 0)
+	if err != nil {
+		return nil, err
+	}
+	_, err = file.WriteAt(header, 0)
+	return file, err
 }
 
 // dropSpare removes a spare that take returned.

@@ -59,7 +59,7 @@ type Manifest struct {
 
 	mu    sync.Mutex
 	state State    // guarded by mu, as is all below
-	file  vfs.File // the current file, open for writing
+	file  vfs.File // the current file, open for writing; nil until it was taken over
 	// sizeBytes is the file's length up to the last whole line, snapshotBytes that of its first line; reservedBytes is up to
 	// where space is known to be there.
 	sizeBytes, snapshotBytes, reservedBytes int64
@@ -68,7 +68,8 @@ type Manifest struct {
 }
 
 // Open reads the manifest in dir, or makes an empty one, and takes it over under the next owner epoch. The caller makes
-// sure that no other process has it open.
+// sure that no other process has it open. Where the disk is full, a manifest that exists can be read all the same; it is taken over by
+// the first WriteSnapshot or Commit that finds space, and the others return ErrNoSpace.
 func Open(fsys vfs.FS, dir string, opts Options) (*Manifest, error) {
 	if opts.MinRewriteBytes == 0 {
 		opts.MinRewriteBytes = defaultMinRewriteBytes
@@ -83,15 +84,27 @@ func Open(fsys vfs.FS, dir string, opts Options) (*Manifest, error) {
 	if err := m.load(); err != nil {
 		return nil, err
 	}
+	exists := m.lastSeq > 0
 	m.state.OwnerEpoch++
 	m.lastSeq++
-	if err := m.rewrite(); err != nil {
+	switch err := m.rewrite(); {
+	case errors.Is(err, ErrNoSpace) && exists:
+		opts.Logger.Warn("manifest: the disk is full, nothing can be committed until there is space")
+	case err != nil:
 		return nil, err
 	}
 	if err := m.removeStray(); err != nil {
-		return nil, errors.Join(err, m.file.Close())
+		return nil, errors.Join(err, m.Close())
 	}
 	return m, nil
+}
+
+// takeOver makes this process the owner where Open found no space to do so.
+func (m *Manifest) takeOver() error {
+	if m.file != nil {
+		return nil
+	}
+	return m.rewrite()
 }
 
 // Read returns the state of the manifest in dir and changes nothing. The error wraps fs.ErrNotExist where there is none.
@@ -177,6 +190,9 @@ func (m *Manifest) Commit(edit Edit) error {
 	}
 	if err := m.state.check(&edit); err != nil {
 		return fmt.Errorf("manifest: refused an edit that %w", err)
+	}
+	if err := m.takeOver(); err != nil {
+		return err
 	}
 	former := m.state.Dedupe
 	if err := m.append(&entry{Seq: m.lastSeq + 1, Edit: edit}); err != nil {
@@ -334,6 +350,9 @@ func (m *Manifest) Close() error {
 	defer m.mu.Unlock()
 	if m.poison == nil {
 		m.poison = fs.ErrClosed
+	}
+	if m.file == nil {
+		return nil
 	}
 	return m.file.Close()
 }

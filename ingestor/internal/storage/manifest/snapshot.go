@@ -16,6 +16,9 @@ func (m *Manifest) WriteSnapshot(lsn LSN, contents []byte) (Snapshot, error) {
 	if m.poison != nil {
 		return Snapshot{}, m.poisoned()
 	}
+	if err := m.takeOver(); err != nil {
+		return Snapshot{}, err
+	}
 	s := Snapshot{
 		// The number of the edit to come makes the name new: the file in force is never overwritten.
 		Name:   fmt.Sprintf("%s%020d-%020d%s", snapshotPrefix, lsn, m.lastSeq+1, snapshotSuffix),
