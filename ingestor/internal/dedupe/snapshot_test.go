@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"hash/crc32"
+	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -53,13 +54,36 @@ func TestSnapshotRefusesEveryDamage(t *testing.T) {
 	for i := range encoded {
 		_, err := DecodeSnapshot(encoded[:i], 100)
 		require.ErrorIs(t, err, ErrCorruptSnapshot)
-		damaged := append([]byte(nil), encoded...)
-		damaged[i] ^= 0x10
-		_, err = DecodeSnapshot(damaged, 100)
-		require.ErrorIs(t, err, ErrCorruptSnapshot)
+		for bit := range 8 {
+			damaged := append([]byte(nil), encoded...)
+			damaged[i] ^= 1 << bit
+			_, err = DecodeSnapshot(damaged, 100)
+			require.ErrorIs(t, err, ErrCorruptSnapshot)
+		}
 	}
 	_, err := DecodeSnapshot(append(encoded, 0), 100)
 	require.ErrorIs(t, err, ErrCorruptSnapshot)
+}
+
+// Every varint, where a length may stand, is made huge, and the checksum fits: the lengths themselves must be bounded.
+func TestNoMemoryForACorruptLength(t *testing.T) {
+	encoded := exampleTable().AppendSnapshot(nil)
+	body := encoded[:len(encoded)-checksumBytes]
+	for at := headerBytes; at < len(body); at++ {
+		for _, huge := range []uint64{1 << 20, 1 << 31, 1 << 40, 1<<64 - 1} {
+			damaged := binary.AppendUvarint(append([]byte(nil), body[:at]...), huge)
+			damaged = append(damaged, body[at+1:]...)
+			damaged = binary.LittleEndian.AppendUint32(damaged, crc32.Checksum(damaged, castagnoli))
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			_, err := DecodeSnapshot(damaged, 100)
+			runtime.ReadMemStats(&after)
+			if err != nil {
+				require.ErrorIs(t, err, ErrCorruptSnapshot)
+			}
+			require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(1<<20), "byte %d is %d", at, huge)
+		}
+	}
 }
 
 // The checksum would stop nearly all inputs at the door, so it is made to fit.
