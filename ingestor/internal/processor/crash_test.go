@@ -1,23 +1,17 @@
 package processor
 
 import (
-	"context"
 	"errors"
 	"math/rand/v2"
-	"os"
-	"strconv"
-	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/ingestor-project/ingestor/ingestor/internal/refusal"
 	"github.com/ingestor-project/ingestor/ingestor/internal/services/ingestion"
-	"github.com/ingestor-project/ingestor/ingestor/internal/storage/manifest"
 	"github.com/ingestor-project/ingestor/ingestor/internal/vfs/crashfs"
-	"github.com/ingestor-project/ingestor/ingestor/internal/wal"
+	"github.com/ingestor-project/ingestor/internal/crashlevel"
 )
 
 var errCrashed = errors.New("the machine has crashed")
@@ -162,23 +156,18 @@ func produce(t *testing.T, w *world, m *machine, h *history, producer byte, next
 // acknowledged is in every sink once, at the position that was acknowledged, and nothing else is there but batches
 // that were sent.
 func TestExactlyOnceOverCrashes(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	if text := os.Getenv("INGESTOR_TEST_SEED"); text != "" {
-		var err error
-		seed, err = strconv.ParseUint(text, 10, 64)
-		require.NoError(t, err)
-	}
-	t.Logf("repeat with INGESTOR_TEST_SEED=%d", seed)
-	rng := rand.New(rand.NewPCG(seed, 0))
-	for range 6 {
-		liveAndDie(t, rng)
+	run := crashlevel.Start(t, "pipeline, lives under load", "power cuts", "./ingestor/internal/processor")
+	rng := rand.New(rand.NewPCG(run.Seed(), 0))
+	for range crashlevel.Pick(t, 6, 60, 5000) {
+		run.Explored(int64(liveAndDie(t, rng)))
 		if t.Failed() {
 			return
 		}
 	}
 }
 
-func liveAndDie(t *testing.T, rng *rand.Rand) {
+// liveAndDie returns how many power cuts there were.
+func liveAndDie(t *testing.T, rng *rand.Rand) int {
 	const producers, lives = 3, 12
 	h := &history{acked: map[batchID]uint64{}, sent: map[batchID]int{}}
 	next := [producers]uint64{1, 1, 1}
@@ -239,46 +228,5 @@ func liveAndDie(t *testing.T, rng *rand.Rand) {
 			}
 		}
 	}
-}
-
-// The log is cut only after what replaces it is durable: whatever a power cut at the moment of a cut leaves, the log joins on to the
-// dedupe snapshot and the low watermark in force.
-func TestTheLogIsCutLast(t *testing.T) {
-	fsys := crashfs.New()
-	w, err := open(fsys, testSettings(), &fakeSink{lock: &sync.Mutex{}, database: newDatabase("one")})
-	require.NoError(t, err)
-	rng := rand.New(rand.NewPCG(1, 0))
-	var after []*crashfs.FS
-	var mu sync.Mutex
-	fsys.Before(func(op crashfs.Op) error {
-		mu.Lock()
-		defer mu.Unlock()
-		if strings.HasSuffix(op.Name, ".wal") && (op.Kind == crashfs.Rename || op.Kind == crashfs.Remove) {
-			after = append(after, fsys.Crash(rng))
-		}
-		return nil
-	})
-	cuts := func() int {
-		mu.Lock()
-		defer mu.Unlock()
-		return len(after)
-	}
-	for sequence := uint64(1); cuts() < 20; sequence++ {
-		w.commit(t, encode(batchID{1, sequence}, 1, 100), ingestion.WALSynced)
-		w.settle(t)
-	}
-	w.drain(t)
-	for _, found := range after {
-		state, err := manifest.Read(found, "manifest")
-		require.NoError(t, err)
-		log, err := wal.Open(context.Background(), wal.Options{
-			Dir: "wal", FS: found, SegmentSizeBytes: 64 << 10, MaxGroupBytes: 32 << 10, DirectIO: wal.DirectOff,
-		})
-		require.NoError(t, err)
-		oldest := log.FirstLSN()
-		require.NoError(t, log.Close())
-		require.NotNil(t, state.Dedupe)
-		require.LessOrEqual(t, oldest, state.Dedupe.LSN+1)
-		require.LessOrEqual(t, oldest, state.LowWatermark+1)
-	}
+	return crashes
 }

@@ -182,69 +182,6 @@ func TestNewestWithoutHeaderIsRefused(t *testing.T) {
 	}
 }
 
-// TestTwoCrashesAndStaleFrames: a group is torn so that only its later frames reach the disk; the file is then recovered,
-// dropped, and used again, and a second group is torn right where the stale frames begin.
-func TestTwoCrashesAndStaleFrames(t *testing.T) {
-	fsys := crashfs.New()
-	opt := Options{Dir: "wal", FS: fsys, SegmentSizeBytes: 32 << 10, MaxGroupBytes: 16 << 10, SpareSegments: -1}
-	w := mustOpen(t, opt)
-	big := func() Entry { return Entry{Records: 1, Parts: [2][]byte{make([]byte, 4096-frameHeaderBytes)}} }
-	appendBig := func(n int) {
-		for range n {
-			_, err := w.Append(big())
-			require.NoError(t, err)
-		}
-		require.NoError(t, w.Sync())
-	}
-	tear := func(name string, offset int64) {
-		f, err := fsys.OpenFile(filepath.Join("wal", name), os.O_RDWR, 0)
-		require.NoError(t, err)
-		_, err = f.WriteAt(make([]byte, 4096), offset)
-		require.NoError(t, err)
-	}
-	appendBig(1)
-	appendBig(3)
-	first := w.newest()
-	tear(first.name(), 2*4096) // the first frame of the second group
-	w.spares.stop()
-
-	w = mustOpen(t, opt)
-	require.EqualValues(t, 2, w.NextLSN(), "the torn group is cut, its valid later frames with it")
-	appendBig(1) // LSN 2 again, in a new segment
-	require.EqualValues(t, 2, w.segmentCount())
-
-	// The file of the first segment becomes the third one's: same place, stale frames behind every header.
-	stale, err := vfs.ReadFile(fsys, filepath.Join("wal", first.name()))
-	require.NoError(t, err)
-	require.NoError(t, w.TruncateBelow(2))
-	appendBig(2)
-	appendBig(2) // fills the second segment
-	f, err := fsys.OpenFile(filepath.Join("wal", "spare-99.tmp"), os.O_CREATE|os.O_RDWR, 0o644)
-	require.NoError(t, err)
-	_, err = f.WriteAt(append(stale, make([]byte, opt.SegmentSizeBytes-int64(len(stale)))...), 0)
-	require.NoError(t, err)
-	w.spares.put(filepath.Join("wal", "spare-99.tmp"))
-	before := w.NextLSN()
-	appendBig(3)
-	third := w.newest()
-	require.EqualValues(t, 3, third.header.id)
-	got, err := vfs.ReadFile(fsys, filepath.Join("wal", third.name()))
-	require.NoError(t, err)
-	copied := stale[2*4096 : 4*4096]
-	tear(third.name(), 4096)
-	f, err = fsys.OpenFile(filepath.Join("wal", third.name()), os.O_RDWR, 0)
-	require.NoError(t, err)
-	_, err = f.WriteAt(copied, 2*4096) // the torn group left the stale sectors as they were
-	require.NoError(t, err)
-	require.NotEqual(t, got[2*4096:4*4096], copied)
-	w.spares.stop()
-
-	w = mustOpen(t, opt)
-	require.Equal(t, before, w.NextLSN(), "nothing stale is taken for the log's")
-	appendBig(1)
-	require.NoError(t, w.Close())
-}
-
 // TestSpareFromAnotherLog: the spare holds whole, valid frames of a segment with the same id, of a log that is gone.
 func TestSpareFromAnotherLog(t *testing.T) {
 	old := crashfs.New()

@@ -79,7 +79,7 @@ func TestPowerCutWhileTheNextGroupFills(t *testing.T) {
 	run := crashlevel.Start(t, "WAL states, a group under way", "states", "./ingestor/internal/wal")
 	test := &stateTest{
 		explorer: &crashfs.Explorer{Seed: run.Seed()}, opt: crashOptions(nil),
-		bound: crashlevel.Pick(t, 5, 500, 20_000), spareBound: 3, deepEvery: 16, deepBound: 4,
+		bound: crashlevel.Pick(t, 3, 500, 20_000), spareBound: 3, deepEvery: 40, deepBound: 3,
 	}
 	rng := rand.New(rand.NewPCG(run.Seed(), 1))
 	fsys := crashfs.New()
