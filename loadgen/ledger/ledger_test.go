@@ -219,3 +219,32 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// TestALedgerAsOfACrash cuts the ledger after every byte: answers that may have come after the crash are not in it, what was sent by then is.
+func TestALedgerAsOfACrash(t *testing.T) {
+	path := write(t)
+	content, err := os.ReadFile(path)
+	require.NoError(t, err)
+	dir := t.TempDir()
+	head := int64(len(content) - 8*entryBytes)
+	for answered := int64(0); answered <= int64(len(content)); answered += 11 {
+		for _, sent := range []int64{answered, min(answered+3*entryBytes, int64(len(content))), int64(len(content))} {
+			cut := filepath.Join(dir, "cut")
+			require.NoError(t, CopyAsOf(cut, path, Extent{AnsweredBytes: answered, SentBytes: sent}))
+			l, err := Open(cut)
+			require.NoError(t, err)
+			require.NoError(t, os.Remove(cut))
+			require.Zero(t, l.TornBytes)
+			count := map[State]int{}
+			for _, p := range l.Producers {
+				for _, b := range p.Batches {
+					count[b.State]++
+				}
+			}
+			entries, answers := max(0, int((sent-head)/entryBytes)), max(0, int((answered-head)/entryBytes)-5)
+			require.Equal(t, answers, count[Stored]+count[Absent], "%d %d", answered, sent)
+			require.Equal(t, min(5, entries), count[Stored]+count[Absent]+count[Unknown], "%d %d", answered, sent)
+		}
+	}
+	require.Error(t, CopyAsOf(filepath.Join(dir, "beyond"), path, Extent{SentBytes: int64(len(content)) + entryBytes}))
+}
