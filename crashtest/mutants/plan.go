@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"time"
 
 	"github.com/ingestor-project/ingestor/internal/crashlayers"
 )
@@ -25,9 +24,7 @@ func (k kind) String() string {
 	return [...]string{"crash tests", "server", "unit tests", "crash tests at gate"}[k]
 }
 
-// Time limits. A test that does not end is a mistake that was noticed, but it should be noticed otherwise: they are far above what
-// the tests take.
-var timeouts = [...]time.Duration{5 * time.Minute, 8 * time.Minute, 10 * time.Minute, 20 * time.Minute}
+const kinds = 4
 
 // stage is a run of some tests of one package.
 type stage struct {
@@ -73,7 +70,7 @@ func newPlan(root string, list []Mutant) (*plan, error) {
 }
 
 func (p *plan) of(m *Mutant) ([]stage, error) {
-	var byKind [len(timeouts)][]stage
+	var byKind [kinds][]stage
 	for _, dir := range append([]string{m.Dir()}, m.Also...) {
 		tests, err := testNames(filepath.Join(p.root, dir))
 		if err != nil {

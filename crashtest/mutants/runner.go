@@ -69,6 +69,30 @@ type runner struct {
 
 	mu     sync.Mutex
 	shared map[string]*built // test binaries without a mistake, by directory
+	// took is how long stages took without a mistake, by key.
+	took map[string]time.Duration
+}
+
+// A test that does not end is a mistake that was noticed. A stage with a mistake may take slowFactor times what it took without one, and
+// minTimeout more, because the machine may have become busier.
+const (
+	slowFactor  = 6
+	minTimeout  = time.Minute
+	gateTimeout = 30 * time.Minute
+)
+
+// timeout is the time limit of a stage.
+func (r *runner) timeout(s *stage) time.Duration {
+	if s.kind == gateTests {
+		return gateTimeout
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	took, known := r.took[s.key()]
+	if !known { // the baseline itself
+		return gateTimeout
+	}
+	return (minTimeout + slowFactor*took).Round(time.Second)
 }
 
 // built is made once.
@@ -89,7 +113,7 @@ func Run(ctx context.Context, options Options) ([]Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &runner{Options: options, plan: p, shared: map[string]*built{}}
+	r := &runner{Options: options, plan: p, shared: map[string]*built{}, took: map[string]time.Duration{}}
 	if r.scratch, err = os.MkdirTemp("", "mutants-*"); err != nil {
 		return nil, err
 	}
@@ -151,6 +175,9 @@ func (r *runner) baseline(ctx context.Context) error {
 			}
 		}
 		errs[i] = err
+		r.mu.Lock()
+		r.took[stages[i].key()] = time.Since(began)
+		r.mu.Unlock()
 		fmt.Fprintf(r.Out, "without a mistake: %s, %.1f s\n", &stages[i], time.Since(began).Seconds())
 	})
 	return errors.Join(append(errs, ctx.Err())...)
@@ -328,7 +355,7 @@ func (r *runner) round(ctx context.Context, s *stage, a *attempt, seed uint64) (
 	defer os.RemoveAll(temp)
 	report := filepath.Join(temp, "crash.jsonl")
 	command := exec.CommandContext(ctx, binary, "-test.v", "-test.failfast", "-test.run", s.run, "-test.skip", s.skip,
-		"-test.timeout", timeouts[s.kind].String())
+		"-test.timeout", r.timeout(s).String())
 	command.Dir = filepath.Join(r.Root, s.dir)
 	command.Env = append(os.Environ(), "TMPDIR="+temp, "INGESTOR_CRASH_REPORT="+report, "INGESTOR_CRASH_LEVEL=",
 		"INGESTOR_CRASH_SEED="+strconv.FormatUint(seed, 10))
