@@ -69,8 +69,9 @@ type runner struct {
 
 	mu     sync.Mutex
 	shared map[string]*built // test binaries without a mistake, by directory
-	// took is how long stages took without a mistake, by key.
-	took map[string]time.Duration
+	// took is how long stages took without a mistake, by key; layers are those of their crash tests, by directory and test.
+	took   map[string]time.Duration
+	layers map[string]string
 }
 
 // A test that does not end is a mistake that was noticed. A stage with a mistake may take slowFactor times what it took without one, and
@@ -113,8 +114,8 @@ func Run(ctx context.Context, options Options) ([]Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &runner{Options: options, plan: p, shared: map[string]*built{}, took: map[string]time.Duration{}}
-	if r.scratch, err = os.MkdirTemp("", "mutants-*"); err != nil {
+	r := &runner{Options: options, plan: p, shared: map[string]*built{}, took: map[string]time.Duration{}, layers: map[string]string{}}
+	if r.scratch, err = openTemp("", "mutants-*"); err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(r.scratch)
@@ -129,6 +130,15 @@ func Run(ctx context.Context, options Options) ([]Result, error) {
 		}
 	})
 	return results, ctx.Err()
+}
+
+// openTemp makes a temporary directory that other users may enter: a database server that a test starts does not run as root.
+func openTemp(dir, pattern string) (string, error) {
+	path, err := os.MkdirTemp(dir, pattern)
+	if err != nil {
+		return "", err
+	}
+	return path, os.Chmod(path, 0o755)
 }
 
 // each calls fn for 0 to n-1, Jobs at a time.
@@ -164,7 +174,7 @@ func (r *runner) baseline(ctx context.Context) error {
 	errs := make([]error, len(stages))
 	r.each(len(stages), func(i int) {
 		began := time.Now()
-		work, err := os.MkdirTemp(r.scratch, "baseline-*")
+		work, err := openTemp(r.scratch, "baseline-*")
 		if err == nil {
 			var verdict verdict
 			if verdict, err = r.run(ctx, &stages[i], &attempt{work: work}); err == nil && verdict.noticed {
@@ -235,7 +245,7 @@ func (r *runner) plant(m *Mutant) (*attempt, error) {
 	if err != nil {
 		return nil, err
 	}
-	work, err := os.MkdirTemp(r.scratch, m.Name+"-*")
+	work, err := openTemp(r.scratch, m.Name+"-*")
 	if err != nil {
 		return nil, err
 	}
@@ -348,7 +358,7 @@ func (r *runner) round(ctx context.Context, s *stage, a *attempt, seed uint64) (
 	if err != nil {
 		return verdict{}, err
 	}
-	temp, err := os.MkdirTemp(a.work, "run-*")
+	temp, err := openTemp(a.work, "run-*")
 	if err != nil {
 		return verdict{}, err
 	}
@@ -391,7 +401,40 @@ func (r *runner) round(ctx context.Context, s *stage, a *attempt, seed uint64) (
 	if runErr != nil && !errors.As(runErr, &exit) {
 		return verdict{}, runErr
 	}
-	return judge(out.String(), runErr != nil, layerOf(report)), nil
+	v := judge(out.String(), runErr != nil)
+	r.attribute(&v, s, report)
+	return v, nil
+}
+
+// attribute finds out which layer has noticed a mistake: the one that says so, or the one of the test that failed, if it did not come so far.
+func (r *runner) attribute(v *verdict, s *stage, report string) {
+	contents, err := os.ReadFile(report)
+	var lines []crashlevel.Line
+	if err == nil {
+		if lines, err = crashlevel.ReadLines(bytes.NewReader(contents)); err != nil {
+			v.layer = "a report cut short"
+			return
+		}
+	}
+	test, _, _ := strings.Cut(v.test, "/")
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range lines {
+		if !v.noticed {
+			r.layers[s.dir+" "+lines[i].Test] = lines[i].Layer
+		} else if lines[i].Violations > 0 && v.layer == "" {
+			v.layer = lines[i].Layer
+		}
+	}
+	switch {
+	case !v.noticed || v.layer != "":
+	case r.layers[s.dir+" "+test] != "":
+		v.layer = r.layers[s.dir+" "+test]
+	case s.kind == unitTests:
+		v.layer = "unit tests"
+	default:
+		v.layer = s.dir
+	}
 }
 
 var (
@@ -401,8 +444,8 @@ var (
 	broke   = regexp.MustCompile(`(?m)^(panic: .*|fatal error: .*|goleak: .*)$`)
 )
 
-// judge reads the output of a test binary, run with -test.v. layer is the one that has seen a promise broken; empty for none.
-func judge(out string, failure bool, layer string) verdict {
+// judge reads the output of a test binary, run with -test.v.
+func judge(out string, failure bool) verdict {
 	if !failure {
 		v := verdict{nothing: !passed.MatchString(out)}
 		if v.nothing {
@@ -410,7 +453,7 @@ func judge(out string, failure bool, layer string) verdict {
 		}
 		return v
 	}
-	v := verdict{noticed: true, layer: layer, how: "failed", message: excerpt(out)}
+	v := verdict{noticed: true, how: "failed", message: excerpt(out)}
 	if matches := failed.FindAllStringSubmatch(out, -1); matches != nil {
 		v.test = matches[0][1]
 		for _, m := range matches { // the innermost subtest stands last, the test itself first
@@ -431,28 +474,7 @@ func judge(out string, failure bool, layer string) verdict {
 			v.how = "leaked"
 		}
 	}
-	if v.layer == "" {
-		v.layer = "unit tests"
-	}
 	return v
-}
-
-// layerOf returns the first layer in a report that has seen a promise broken.
-func layerOf(report string) string {
-	contents, err := os.ReadFile(report)
-	if err != nil {
-		return "" // no crash test came to its end
-	}
-	lines, err := crashlevel.ReadLines(bytes.NewReader(contents))
-	if err != nil {
-		return "unreadable report"
-	}
-	for i := range lines {
-		if lines[i].Violations > 0 {
-			return lines[i].Layer
-		}
-	}
-	return ""
 }
 
 // excerpt is what a test said when it failed, on one line, not too long.
@@ -461,7 +483,8 @@ func excerpt(out string) string {
 	if at := strings.Index(out, "Error:"); at >= 0 {
 		out = out[at+len("Error:"):]
 	} else if at := failed.FindStringIndex(out); at != nil {
-		out = out[at[0]:]
+		before := out[:at[0]]
+		out = before[max(0, strings.LastIndex(before, "=== RUN")):]
 	}
 	text := strings.Join(strings.Fields(out), " ")
 	if len(text) > most {

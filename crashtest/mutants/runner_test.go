@@ -84,6 +84,29 @@ func TestARunOverFailingTestsMeansNothing(t *testing.T) {
 	}
 }
 
+func TestTheLayerIsTheOneThatNoticed(t *testing.T) {
+	r := &runner{layers: map[string]string{}}
+	report := filepath.Join(t.TempDir(), "report")
+	s := &stage{kind: crashTests, dir: "p"}
+	write := func(lines string) { require.NoError(t, os.WriteFile(report, []byte(lines), 0o600)) }
+	write(`{"layer":"states","test":"TestStates"}` + "\n" + `{"layer":"damage","test":"TestDamage"}` + "\n")
+	r.attribute(&verdict{}, s, report)
+
+	write(`{"layer":"states","test":"TestStates"}` + "\n" + `{"layer":"damage","test":"TestDamage","violations":1}` + "\n")
+	v := verdict{noticed: true, test: "TestDamage"}
+	r.attribute(&v, s, report)
+	require.Equal(t, "damage", v.layer)
+
+	// It failed before it began its layer.
+	v = verdict{noticed: true, test: "TestStates/small"}
+	r.attribute(&v, s, report+".none")
+	require.Equal(t, "states", v.layer)
+
+	v = verdict{noticed: true, test: "TestPlain"}
+	r.attribute(&v, &stage{kind: unitTests, dir: "p"}, report+".none")
+	require.Equal(t, "unit tests", v.layer)
+}
+
 func TestServerLayersThatDoNotExistAreRefused(t *testing.T) {
 	root := repository(t, honest)
 	_, err := newPlan(root, []Mutant{{Name: "x", File: "p/p.go", Server: []string{"p ^TestGone$"}}})
@@ -94,26 +117,25 @@ func TestJudge(t *testing.T) {
 	for name, c := range map[string]struct {
 		out     string
 		failure bool
-		layer   string
 		want    verdict
 	}{
 		"passed":  {out: "=== RUN   TestA\n--- PASS: TestA (0.00s)\nPASS\n"},
 		"skipped": {out: "=== RUN   TestA\n--- SKIP: TestA (0.00s)\nPASS\n", want: verdict{nothing: true}},
-		"failed in a layer": {
-			out: "=== RUN   TestA\n--- FAIL: TestA (0.00s)\n    --- FAIL: TestA/x (0.00s)\nFAIL\n", failure: true, layer: "states",
-			want: verdict{noticed: true, layer: "states", test: "TestA/x", how: "failed"},
+		"failed": {
+			out: "=== RUN   TestA\n--- FAIL: TestA (0.00s)\n    --- FAIL: TestA/x (0.00s)\nFAIL\n", failure: true,
+			want: verdict{noticed: true, test: "TestA/x", how: "failed"},
 		},
 		"panicked": {
 			out: "=== RUN   TestA\n--- PASS: TestA (0.00s)\n=== RUN   TestB\npanic: index out of range\n", failure: true,
-			want: verdict{noticed: true, layer: "unit tests", test: "TestB", how: "panicked"},
+			want: verdict{noticed: true, test: "TestB", how: "panicked"},
 		},
 		"hung": {
 			out: "=== RUN   TestA\npanic: test timed out after 5m0s\n", failure: true,
-			want: verdict{noticed: true, layer: "unit tests", test: "TestA", how: "did not end"},
+			want: verdict{noticed: true, test: "TestA", how: "did not end"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := judge(c.out, c.failure, c.layer)
+			got := judge(c.out, c.failure)
 			got.message = ""
 			require.Equal(t, c.want, got)
 		})
