@@ -130,6 +130,9 @@ type Config struct {
 	// Progress, where set, is called each second, from one goroutine, and must not block.
 	Progress func(Progress)
 	Logger   *slog.Logger // default: discard
+	// CoarseTimers waits with the runtime's timers alone. They wake an idle process up to a millisecond late, but also run in the
+	// synthetic time of testing/synctest, in which the figures can be held against theory.
+	CoarseTimers bool
 }
 
 // maxInFlight is the server's window of remembered batches.

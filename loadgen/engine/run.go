@@ -156,11 +156,15 @@ type sender interface {
 
 // work draws tickets, waits until they are due, and sends them. An error ends the run.
 func (r *run) work(ctx context.Context, worker int, conn *grpc.ClientConn) (err error) {
-	sleeper, err := newSleeper()
-	if err != nil {
-		return err
+	sleep := coarseSleep
+	if !r.config.CoarseTimers {
+		sleeper, timerErr := newSleeper()
+		if timerErr != nil {
+			return timerErr
+		}
+		defer func() { err = errors.Join(err, sleeper.close()) }()
+		sleep = sleeper.sleep
 	}
-	defer func() { err = errors.Join(err, sleeper.close()) }()
 	streams := make(map[int]*lane)
 	defer func() {
 		for _, l := range streams {
@@ -174,7 +178,7 @@ func (r *run) work(ctx context.Context, worker int, conn *grpc.ClientConn) (err 
 			return nil
 		}
 		if wait := t.due - r.now(); wait > 0 {
-			if err := sleeper.sleep(ctx, wait); err != nil {
+			if err := sleep(ctx, wait); err != nil {
 				return stopped(ctx, err)
 			}
 		}
