@@ -39,6 +39,11 @@ func WithShortQueues(dsn string) map[string]any {
 // Kill sends SIGKILL and waits for the end.
 func (c *Campaign) Kill() (serverproc.ExitStatus, error) { return c.server.Kill() }
 
+// AwaitEnd waits for the server to end by itself.
+func (c *Campaign) AwaitEnd(ctx context.Context) (serverproc.ExitStatus, error) {
+	return c.server.Wait(ctx)
+}
+
 // Restart starts a drained or killed server again.
 func (c *Campaign) Restart(ctx context.Context) error { return c.restart(ctx) }
 

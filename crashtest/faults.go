@@ -165,7 +165,7 @@ func (p *Power) Suffer(c *Campaign, f FaultCase) (hit bool, err error) {
 	default:
 	}
 	p.Disk.Clear()
-	return hit, p.cutNow(c)
+	return hit, p.CutNow(c)
 }
 
 // where names the file that a fault has hit.
@@ -261,8 +261,8 @@ func (p *Power) sufferStart(c *Campaign, fault powercut.Fault) (*powercut.Inject
 	return injection, p.checkEnd(c, exitError, exitPoisoned, exitSink)
 }
 
-// cutNow takes the power away from a server that runs or has ended, and turns it on again.
-func (p *Power) cutNow(c *Campaign) error {
+// CutNow takes the power away from a server that runs or has ended, and turns it on again.
+func (p *Power) CutNow(c *Campaign) error {
 	p.Disk.CutNow()
 	if err := p.killInTheDark(c); err != nil {
 		return err
@@ -273,4 +273,9 @@ func (p *Power) cutNow(c *Campaign) error {
 // SlowLog makes every sync of the log take so long, until Disk.Clear.
 func (p *Power) SlowLog(delay time.Duration) {
 	p.Disk.Inject(powercut.Fault{Op: powercut.Sync, Match: segment.match, Times: math.MaxInt, Delay: delay})
+}
+
+// FailLog lets the next sync of the log fail, after a time.
+func (p *Power) FailLog(delay time.Duration) *powercut.Injection {
+	return p.Disk.Inject(powercut.Fault{Op: powercut.Sync, Match: segment.match, Delay: delay, Errno: syscall.EIO})
 }

@@ -38,7 +38,7 @@ func (p *Power) Fill(c *Campaign) (refused bool, err error) {
 	if err := c.AwaitAcks(goesOnAcks); err != nil {
 		return refused, fmt.Errorf("with space again: %w", err)
 	}
-	return refused, p.cutNow(c)
+	return refused, p.CutNow(c)
 }
 
 // awaitRefusal returns when batches were refused for want of space.
@@ -54,7 +54,7 @@ func (p *Power) awaitRefusal(c *Campaign) (refused bool, err error) {
 
 // cutWhileFull takes the power away from a full disk. A start on it may fail, but must not call anything damaged.
 func (p *Power) cutWhileFull(c *Campaign) error {
-	if err := p.cutNow(c); err != nil {
+	if err := p.CutNow(c); err != nil {
 		return err
 	}
 	p.Disk.SetQuota(max(p.Disk.UsedBytes(), 1))
