@@ -80,6 +80,19 @@ func (f FaultCase) String() string {
 	return text
 }
 
+// often is how many such operations a second or two of load have for certain.
+func (f FaultCase) often() int {
+	switch file := f.target.name; {
+	case f.starting:
+		return 1
+	case file == segment.name && (f.op == powercut.Write || f.op == powercut.Sync):
+		return 30
+	case file == manifestFile.name && f.op != powercut.Resize, file == parquetFile.name:
+		return 3
+	}
+	return 1
+}
+
 // FaultCases are all that are known, in a fixed order.
 func FaultCases() []FaultCase {
 	var cases []FaultCase
@@ -98,7 +111,7 @@ func FaultCases() []FaultCase {
 	add(parquetFile, mayEnd, powercut.Create, powercut.Write, powercut.Sync, powercut.Rename)
 	add(parquetDirectory, mayEnd, powercut.SyncDir)
 	for _, f := range []FaultCase{
-		{target: segment, op: powercut.Sync}, {target: logDirectory, op: powercut.SyncDir}, {target: spare, op: powercut.Sync},
+		{target: segment, op: powercut.Sync}, {target: logDirectory, op: powercut.SyncDir},
 		{target: newManifest, op: powercut.Create}, {target: newManifest, op: powercut.Write}, {target: newManifest, op: powercut.Sync},
 		{target: manifestFile, op: powercut.Rename}, {target: manifestDirectory, op: powercut.SyncDir},
 		{target: dataDirectory, op: powercut.SyncDir},
@@ -141,17 +154,13 @@ const (
 // Suffer lets something go wrong under load, and takes the power away afterwards. It tells whether the fault found its operation.
 func (p *Power) Suffer(c *Campaign, f FaultCase) (hit bool, err error) {
 	fault := powercut.Fault{
-		Op: f.op, Match: f.target.match, N: 1 + c.Rng.IntN(3), Errno: f.errno, Short: f.short, Seed: c.Rng.Uint64(),
+		Op: f.op, Match: f.target.match, N: 1 + c.Rng.IntN(f.often()), Errno: f.errno, Short: f.short, Seed: c.Rng.Uint64(),
 	}
 	if f.then == slowest {
 		fault.Delay = slowSync
 	}
-	if f.op == powercut.Write && f.target.name == segment.name || f.op == powercut.Sync && f.target.name == segment.name {
-		fault.N = 1 + c.Rng.IntN(30)
-	}
 	var injection *powercut.Injection
 	if f.starting {
-		fault.N = 1
 		injection, err = p.sufferStart(c, fault)
 	} else {
 		injection, err = p.sufferLoad(c, f, fault)
