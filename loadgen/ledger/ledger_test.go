@@ -55,6 +55,7 @@ func TestReadGivesBackWhatWasWritten(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, header(), l.Header)
 	require.Zero(t, l.TornBytes)
+	require.False(t, l.Crashed)
 	require.Len(t, l.Producers, 2)
 
 	sent := Batch{UnixMilli: 1_700_000_000_001, Row: 12, Records: 100, Endpoint: 2, Tenant: 1, State: Unknown}
@@ -73,6 +74,25 @@ func TestReadGivesBackWhatWasWritten(t *testing.T) {
 	require.Equal(t, uint64(1001), p.Batch(7).FirstLSN)
 	require.Equal(t, Absent, p.Batch(8).State)
 	require.Equal(t, byte(10), p.Batch(8).Code)
+}
+
+func TestACrashIsRemembered(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger")
+	w, err := Create(path, header())
+	require.NoError(t, err)
+	require.NoError(t, w.Sent(batch(0, 1)))
+	require.NoError(t, w.Crashed())
+	require.NoError(t, w.Acked(Acked{Epoch: 3, Sequence: 1, FirstLSN: 1, Records: 100, Level: 2}))
+	require.NoError(t, w.Sent(batch(0, 2)))
+	require.NoError(t, w.Refused(Refused{Epoch: 3, Sequence: 2, Code: 10}))
+	require.Equal(t, uint64(1), w.AckedBatches())
+	require.Equal(t, uint64(1), w.RefusedBatches())
+	require.NoError(t, w.Close())
+	l, err := Open(path)
+	require.NoError(t, err)
+	require.True(t, l.Crashed)
+	require.Equal(t, Stored, l.Producers[0].Batch(1).State)
+	require.Equal(t, Absent, l.Producers[0].Batch(2).State)
 }
 
 // TestGoldenEntry fails when the format changes.
