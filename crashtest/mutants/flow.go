@@ -11,13 +11,13 @@ const (
 var services = []Mutant{
 	{
 		Name: "committer-ack-before-sync", Mistake: "a batch that comes alone is answered before it is synced", Invariant: "1: ack only what was synced",
-		File: servicesDir + "/committer.go", Also: []string{processorDir}, Server: []string{powerCuts},
+		File: servicesDir + "/committer.go", Server: []string{powerCuts},
 		Edits: []Edit{{"\tif err := c.log.Sync(); err != nil {\n\t\treturn err\n\t}\n\tc.completed, c.filling = c.filling, c.completed\n\tc.insert(&c.completed)\n\treturn nil\n",
 			"\tc.completed, c.filling = c.filling, c.completed\n\tc.insert(&c.completed)\n\treturn c.log.Sync()\n"}},
 	},
 	{
 		Name: "committer-next-group-acked-too", Mistake: "the outcome of a group answers the one that fills as well", Invariant: "1: waiters are snapshotted before the sync",
-		File: servicesDir + "/committer.go", Also: []string{processorDir},
+		File: servicesDir + "/committer.go",
 		Edits: []Edit{{"\tc.completed, c.underWay = c.underWay, c.completed\n\terr = c.start()\n",
 			"\tc.completed, c.underWay = c.underWay, c.completed\n\tc.completed.members = append(c.completed.members, c.filling.members...)\n\tc.filling.reset()\n\terr = c.start()\n"}},
 	},
@@ -63,7 +63,7 @@ var services = []Mutant{
 	},
 	{
 		Name: "committer-committed-at-wal-synced", Mistake: "COMMITTED is answered when the log has the batch", Invariant: "ack levels: the sinks have committed",
-		File: servicesDir + "/committer.go", Also: []string{processorDir},
+		File:  servicesDir + "/committer.go",
 		Edits: []Edit{{"\tif s.Level != Committed || !c.service.waiters.add(s) {", "\tif true {"}},
 	},
 	{
@@ -93,7 +93,7 @@ var services = []Mutant{
 	},
 	{
 		Name: "dedupe-window-not-restored", Mistake: "a snapshot restores only the last batch of each producer", Invariant: "10: stored in the checkpoint",
-		File: dedupeDir + "/snapshot.go", Also: []string{processorDir},
+		File:  dedupeDir + "/snapshot.go",
 		Edits: []Edit{{"\tp.last = e.sequence\n\treturn p\n", "\tp.last = e.sequence\n\tp.entries = p.entries[len(p.entries)-1:]\n\treturn p\n"}},
 	},
 	{
@@ -103,17 +103,17 @@ var services = []Mutant{
 	},
 	{
 		Name: "memtable-table-lost-on-rotation", Mistake: "sealing keeps one table of each tenant", Invariant: "13: conservation",
-		File: memtableDir + "/set.go", Also: []string{processorDir},
+		File:  memtableDir + "/set.go",
 		Edits: []Edit{{"\t\t\tg.Tables = append(g.Tables, table)\n\t\t}\n", "\t\t\tg.Tables = append(g.Tables, table)\n\t\t\tbreak\n\t\t}\n"}},
 	},
 	{
 		Name: "memtable-batch-lost-on-insert", Mistake: "a batch that opens a new table is not put into it", Invariant: "13: conservation",
-		File: memtableDir + "/set.go", Also: []string{processorDir},
+		File:  memtableDir + "/set.go",
 		Edits: []Edit{{"\ttable.Batches = append(table.Batches, b)\n", "\tif table.Records > 0 || s.Empty() {\n\t\ttable.Batches = append(table.Batches, b)\n\t}\n"}},
 	},
 	{
 		Name: "memtable-view-repeats", Mistake: "the rest of a generation includes what a sink has already", Invariant: "8: an LSN range is flushed once",
-		File: memtableDir + "/generation.go", Also: []string{processorDir},
+		File: memtableDir + "/generation.go",
 		Edits: []Edit{
 			{"\t\t\tif b.Last <= lsn {\n", "\t\t\tif false {\n"},
 			{"\t\t\tif b.First <= lsn {\n", "\t\t\tif b.First <= lsn && b.Last > lsn {\n"},

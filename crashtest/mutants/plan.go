@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/ingestor-project/ingestor/internal/crashlayers"
@@ -71,7 +72,7 @@ func newPlan(root string, list []Mutant) (*plan, error) {
 
 func (p *plan) of(m *Mutant) ([]stage, error) {
 	var byKind [kinds][]stage
-	for _, dir := range append([]string{m.Dir()}, m.Also...) {
+	for _, dir := range dirs(m) {
 		tests, err := testNames(filepath.Join(p.root, dir))
 		if err != nil {
 			return nil, err
@@ -108,6 +109,18 @@ func (p *plan) of(m *Mutant) ([]stage, error) {
 		return nil, fmt.Errorf("no test can notice it")
 	}
 	return stages, nil
+}
+
+// pipelineDirs are the packages that the tests of the processor run as one: from the committer to log, sinks and manifest.
+var pipelineDirs = []string{walDir, servicesDir, dedupeDir, memtableDir, manifestDir, parquetDir, processorDir}
+
+// dirs are the packages whose tests may notice a mistake, each once.
+func dirs(m *Mutant) []string {
+	list := append([]string{m.Dir()}, m.Also...)
+	if slices.Contains(pipelineDirs, m.Dir()) && !slices.Contains(list, processorDir) {
+		list = append(list, processorDir)
+	}
+	return list
 }
 
 // matches checks that a pattern selects a test.

@@ -430,6 +430,8 @@ func (r *runner) attribute(v *verdict, s *stage, report string) {
 	case !v.noticed || v.layer != "":
 	case r.layers[s.dir+" "+test] != "":
 		v.layer = r.layers[s.dir+" "+test]
+	case strings.HasPrefix(test, "TestField_"):
+		v.layer = "field cases"
 	case s.kind == unitTests:
 		v.layer = "unit tests"
 	default:

@@ -9,22 +9,22 @@ const (
 var manifestMutants = []Mutant{
 	{
 		Name: "manifest-edit-not-synced", Mistake: "an edit is written and not synced", Invariant: "8: files and checkpoint become durable together",
-		File: manifestDir + "/manifest.go", Also: []string{parquetDir, processorDir},
+		File: manifestDir + "/manifest.go", Also: []string{parquetDir},
 		Edits: []Edit{{"\tif err := m.file.Datasync(); err != nil {", "\tif err := error(nil); err != nil {"}},
 	},
 	{
 		Name: "manifest-file-not-synced", Mistake: "a manifest or a dedupe snapshot gets its name before its contents are durable", Invariant: "8: temp -> fsync -> rename",
-		File: manifestDir + "/manifest.go", Also: []string{processorDir},
+		File:  manifestDir + "/manifest.go",
 		Edits: []Edit{{"\t\terr = file.Sync()\n", "\t\terr = nil\n"}},
 	},
 	{
 		Name: "manifest-rename-not-synced", Mistake: "a dedupe snapshot is put in force before its name is durable", Invariant: "10: retries are safe",
-		File: manifestDir + "/manifest.go", Also: []string{processorDir},
+		File:  manifestDir + "/manifest.go",
 		Edits: []Edit{{"\tif err := m.fsys.SyncDir(m.dir); err != nil {", "\tif err := error(nil); err != nil {"}},
 	},
 	{
 		Name: "manifest-directory-name-not-synced", Mistake: "the name of the manifest's directory is not made durable", Invariant: "8: fsync of the directory",
-		File: manifestDir + "/manifest.go", Also: []string{processorDir}, Server: []string{powerCuts},
+		File: manifestDir + "/manifest.go", Server: []string{powerCuts},
 		Edits: []Edit{{"\tif err := fsys.SyncDir(filepath.Dir(dir)); err != nil {", "\tif err := error(nil); err != nil {"}},
 	},
 	{
@@ -54,7 +54,7 @@ var manifestMutants = []Mutant{
 	},
 	{
 		Name: "manifest-former-snapshot-removed-first", Mistake: "the former dedupe snapshot is removed before the new one is in force", Invariant: "10: retries are safe",
-		File: manifestDir + "/manifest.go", Also: []string{processorDir},
+		File: manifestDir + "/manifest.go",
 		Edits: []Edit{{"\tformer := m.state.Dedupe\n", "\tformer := m.state.Dedupe\n\tif edit.Dedupe != nil && former != nil && former.Name != edit.Dedupe.Name {\n" +
 			"\t\t_ = m.fsys.Remove(filepath.Join(m.dir, former.Name))\n\t\t_ = m.fsys.SyncDir(m.dir)\n\t}\n"}},
 	},
@@ -113,7 +113,7 @@ var parquetMutants = []Mutant{
 	},
 	{
 		Name: "parquet-commit-before-publish", Mistake: "the checkpoint is advanced before the files have their names", Invariant: "8: files, then the manifest commit",
-		File: parquetDir + "/sink.go", Also: []string{processorDir}, Server: []string{powerCuts},
+		File: parquetDir + "/sink.go", Server: []string{powerCuts},
 		Edits: []Edit{
 			{"\tfiles, err := s.writer.publish()\n\tif err != nil {\n\t\ts.writer.discard()\n\t\treturn err\n\t}\n\terr = s.opts.Manifest.Commit(",
 				"\tfiles := s.writer.pending\n\terr := s.opts.Manifest.Commit("},

@@ -125,22 +125,22 @@ var walWrite = []Mutant{
 	},
 	{
 		Name: "wal-cut-one-segment-too-far", Mistake: "the log drops the segment that holds the lowest LSN still needed (influxdb#25277)", Invariant: "9: cut only below all checkpoints",
-		File: walDir + "/truncate.go", Also: []string{processorDir},
+		File:  walDir + "/truncate.go",
 		Edits: []Edit{{"oldest.last >= lsn ||", "oldest.header.first >= lsn ||"}},
 	},
 	{
 		Name: "wal-cut-one-record-too-far", Mistake: "a segment whose last record is the lowest still needed is dropped", Invariant: "9: cut only below all checkpoints",
-		File: walDir + "/truncate.go", Also: []string{processorDir},
+		File:  walDir + "/truncate.go",
 		Edits: []Edit{{"oldest.last >= lsn ||", "oldest.last > lsn ||"}},
 	},
 	{
 		Name: "wal-cut-under-a-reader", Mistake: "a segment is dropped, and recycled, while a replay reads it", Invariant: "9: what is replayed stays",
-		File: walDir + "/truncate.go", Also: []string{processorDir},
+		File:  walDir + "/truncate.go",
 		Edits: []Edit{{" || oldest.readers > 0", ""}},
 	},
 	{
 		Name: "wal-drop-not-synced", Mistake: "the drop of a segment is not durable before its file is used again", Invariant: "9: a crash never leaves a gap",
-		File: walDir + "/truncate.go", Also: []string{processorDir},
+		File:  walDir + "/truncate.go",
 		Edits: []Edit{{"if err := fsys.SyncDir(w.opt.Dir); err != nil {", "if err := error(nil); err != nil {"}},
 	},
 	{
@@ -159,12 +159,12 @@ var walWrite = []Mutant{
 var walRead = []Mutant{
 	{
 		Name: "wal-segments-not-synced-on-open", Mistake: "recovered segments are not synced before they are replayed (kafka#8812)", Invariant: "3: before replay, sync",
-		File: walDir + "/open.go", Also: []string{processorDir},
+		File:  walDir + "/open.go",
 		Edits: []Edit{{"syncAll(opt.FS, opt.Dir, list.segments)", "syncAll(opt.FS, opt.Dir, nil)"}},
 	},
 	{
 		Name: "wal-directory-not-synced-on-open", Mistake: "the directory is not synced before its segments are replayed", Invariant: "3: before replay, sync",
-		File: walDir + "/recovery.go", Also: []string{processorDir}, Server: []string{powerCuts},
+		File: walDir + "/recovery.go", Server: []string{powerCuts},
 		Edits: []Edit{{"range []string{dir, filepath.Dir(dir)} {", "range []string{filepath.Dir(dir)} {"}},
 	},
 	{
@@ -264,7 +264,7 @@ var walRead = []Mutant{
 	},
 	{
 		Name: "wal-missing-oldest-accepted", Mistake: "segments that a sink still needs may be missing at the log's beginning", Invariant: "4: nothing is skipped silently",
-		File: walDir + "/recovery.go", Also: []string{processorDir},
+		File:  walDir + "/recovery.go",
 		Edits: []Edit{{"if prev := oldest.header.prev; firstLSN > 0 &&", "if prev := oldest.header.prev; false && firstLSN > 0 &&"}},
 	},
 	{
@@ -274,7 +274,7 @@ var walRead = []Mutant{
 	},
 	{
 		Name: "wal-lsn-given-out-twice", Mistake: "after the end of the log was lost, LSNs that a sink has are given out again", Invariant: "8: an LSN range is flushed once",
-		File: walDir + "/open.go", Also: []string{processorDir},
+		File:  walDir + "/open.go",
 		Edits: []Edit{{"\tw.next.Store(max(newest.last+1, w.opt.FirstLSN))\n", "\tw.next.Store(newest.last + 1)\n"}},
 	},
 	{
@@ -284,12 +284,12 @@ var walRead = []Mutant{
 	},
 	{
 		Name: "wal-replay-one-batch-late", Mistake: "replay leaves out the batch that ends at its first LSN (etcd#13766)", Invariant: "8: exactly once",
-		File: walDir + "/replay.go", Also: []string{processorDir},
+		File:  walDir + "/replay.go",
 		Edits: []Edit{{"h.kind != kindRecords || h.last() < r.from {", "h.kind != kindRecords || h.last() <= r.from {"}},
 	},
 	{
 		Name: "wal-replay-one-batch-early", Mistake: "replay begins with the batch before its first LSN (iceberg#17340)", Invariant: "8: exactly once",
-		File: walDir + "/replay.go", Also: []string{processorDir},
+		File:  walDir + "/replay.go",
 		Edits: []Edit{{"h.kind != kindRecords || h.last() < r.from {", "h.kind != kindRecords || h.last()+1 < r.from {"}},
 	},
 	{
@@ -299,12 +299,12 @@ var walRead = []Mutant{
 	},
 	{
 		Name: "wal-replay-goes-on-anywhere", Mistake: "a replay goes on where any earlier one of the segment ended", Invariant: "8: exactly once",
-		File: walDir + "/replay.go", Also: []string{processorDir},
+		File:  walDir + "/replay.go",
 		Edits: []Edit{{"s.segment == segment && s.last+1 == from {", "s.segment == segment && s.last+1 != 0 {"}},
 	},
 	{
 		Name: "wal-replay-ahead-of-sync", Mistake: "a group can be replayed before it is synced", Invariant: "3: only what is durable reaches a sink",
-		File: walDir + "/writer.go", Also: []string{processorDir},
+		File: walDir + "/writer.go",
 		Edits: []Edit{
 			{"\twrote := time.Now()\n", "\twrote := time.Now()\n\tw.mu.Lock()\n\tseg.endBytes += int64(len(b))\n\tseg.last, seg.checksum = g.last, checksum\n\tseg.frames += int64(g.frames)\n\tw.mu.Unlock()\n\tw.durable.Store(g.last)\n"},
 			{"\tw.mu.Lock()\n\tseg.endBytes += int64(len(b))\n\tseg.last, seg.checksum = g.last, checksum\n\tseg.frames += int64(g.frames)\n\tw.mu.Unlock()\n\tw.durable.Store(g.last)\n\tw.metrics.wrote(&stats)\n", "\tw.metrics.wrote(&stats)\n"},
