@@ -133,29 +133,46 @@ func (e Environment) commitWords() string {
 // WriteMarkdown writes the report for readers of text.
 func WriteMarkdown(w io.Writer, r *Result) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "# %s\n\n%s\n\n", r.Verdict.State, r.Verdict.Sentence)
-	b.WriteString("| Scenario | Objective | Figure | Limit | Margin | State | Ack level | Client |\n|---|---|---|---|---|---|---|---|\n")
-	for _, scenario := range r.Scenarios {
-		if scenario.State == Skipped {
-			fmt.Fprintf(&b, "| %s | %s | | | | %s | | |\n", scenario.Name, cell(strings.Join(scenario.Reasons, "; ")), Skipped)
-		}
-		for _, o := range scenario.Objectives {
-			if scenario.State == Skipped {
-				break
-			}
-			fmt.Fprintf(&b, "| %s | `%s` | %s | %s | %s | **%s** | %s | %s |\n", scenario.Name, o.Metric, o.Figure(),
-				cell(o.Condition()), o.Margin(), o.State, scenario.AckLevel, scenario.Client)
-		}
-	}
-	fmt.Fprintf(&b, "\nVerified: %s.\n\nMachine: %s.\n", r.Verify.words(), r.Env.words())
-	markdownTargets(&b, r)
-	markdownVariants(&b, r)
+	markdownFirstScreen(&b, r)
 	for i := range r.Scenarios {
 		markdownScenario(&b, &r.Scenarios[i])
 	}
 	fmt.Fprintf(&b, "\n## Reproduce\n\n```\n%s\n```\n", strings.Join(r.Command, " "))
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// WriteSummary writes the first screen of WriteMarkdown, for places such as the step summary of a CI job.
+func WriteSummary(w io.Writer, r *Result) error {
+	var b strings.Builder
+	markdownFirstScreen(&b, r)
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// markdownFirstScreen is the verdict, the objectives, and what every rate must be read with.
+func markdownFirstScreen(b *strings.Builder, r *Result) {
+	fmt.Fprintf(b, "# %s\n\n%s\n\n", r.Verdict.State, r.Verdict.Sentence)
+	b.WriteString("| Scenario | Objective | Figure | Limit | Margin | State | Ack level | Client |\n|---|---|---|---|---|---|---|---|\n")
+	for _, scenario := range r.Scenarios {
+		if scenario.State == Skipped {
+			fmt.Fprintf(b, "| %s | %s | | | | %s | | |\n", scenario.Name, cell(strings.Join(scenario.Reasons, "; ")), Skipped)
+		}
+		for _, o := range scenario.Objectives {
+			if scenario.State == Skipped {
+				break
+			}
+			fmt.Fprintf(b, "| %s | `%s` | %s | %s | %s | **%s** | %s | %s |\n", scenario.Name, o.Metric, o.Figure(),
+				cell(o.Condition()), o.Margin(), o.State, scenario.AckLevel, scenario.Client)
+		}
+	}
+	b.WriteString("\n")
+	for _, words := range r.confidences() {
+		fmt.Fprintf(b, "%s.\n", words)
+	}
+	fmt.Fprintf(b, "\nVerified: %s.\n\nMachine: %s.\n", r.Verify.words(), r.Env.words())
+	markdownTargets(b, r)
+	markdownVariants(b, r)
 }
 
 func markdownScenario(b *strings.Builder, s *Scenario) {

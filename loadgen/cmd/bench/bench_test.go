@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -91,6 +92,28 @@ func TestCompareFailsOnWorseWhereAsked(t *testing.T) {
 	require.Equal(t, 0, execute(t, "compare", fast, slow))
 	require.Equal(t, results.ExitFail, execute(t, "compare", fast, slow, "--fail-on-worse"))
 	require.Equal(t, 0, execute(t, "compare", slow, fast, "--fail-on-worse"))
+}
+
+func TestExportsTrendAndStepSummary(t *testing.T) {
+	dir, summary := t.TempDir(), filepath.Join(t.TempDir(), "summary.md")
+	result := &results.Result{SchemaVersion: results.SchemaVersion, Scenarios: []results.Scenario{{
+		Name: "s", State: results.Pass, Objectives: []results.Objective{{Metric: "commit_p99_ns"}},
+		Repetitions: []results.Repetition{{Metrics: map[string]float64{"commit_p99_ns": 5}}},
+	}}}
+	require.NoError(t, result.Save(dir))
+	for _, args := range [][]string{{"export", dir, "--benchstat"}, {"export", dir, "--hlog", dir}, {"trend", dir}, {"trend", dir, dir, "--changes"}} {
+		require.Equal(t, 0, execute(t, args...), args)
+	}
+	require.FileExists(t, filepath.Join(dir, "s.hlog"))
+	for _, args := range [][]string{{"export", dir}, {"export", dir, "--hlog", filepath.Join(dir, "absent")}, {"trend", summary}} {
+		require.Equal(t, results.ExitBadInput, execute(t, args...), args)
+	}
+	require.NoError(t, appendStepSummary("", result))
+	require.NoError(t, appendStepSummary(summary, result))
+	require.NoError(t, appendStepSummary(summary, result))
+	content, err := os.ReadFile(summary)
+	require.NoError(t, err)
+	require.Equal(t, 2, strings.Count(string(content), "| Scenario | Objective |"), "appended, not replaced")
 }
 
 func TestCompareRefusesUnlikeMachines(t *testing.T) {

@@ -26,7 +26,8 @@ Each FILE is a scenario's YAML file or the name of one that ships with this prog
 the set run; in it, scenarios that need a database are skipped, by name, where there is none. The set "hot" measures the
 project's performance targets against the ceilings of the machine, "sustained" those that take ten minutes and more.
 
-Writes into the folder of the run: result.json (schema: results/schema.json), report.md and report.html. A folder that
+Writes into the folder of the run: result.json (schema: results/schema.json), report.md and report.html, and appends the report's
+first screen to the file that $GITHUB_STEP_SUMMARY names. A folder that
 already holds a result is refused.
 
 The repetition is the unit of statistics. An objective passes where the interval of its figure lies wholly inside the limit, fails where
@@ -136,11 +137,27 @@ func (f *runFlags) publish(result *results.Result, runErr error) error {
 	if err := writeTables(os.Stdout, result); err != nil {
 		return err
 	}
+	if err := appendStepSummary(os.Getenv("GITHUB_STEP_SUMMARY"), result); err != nil {
+		return err
+	}
 	fmt.Printf("written: %s\n", filepath.Join(f.out, results.HTMLName))
 	if result.Verdict.ExitCode != 0 {
 		return &exitError{code: result.Verdict.ExitCode}
 	}
 	return nil
+}
+
+// appendStepSummary adds the report's first screen to the file in which GitHub collects what a job's page shows; nothing without a path.
+func appendStepSummary(path string, result *results.Result) (err error) {
+	if path == "" {
+		return nil
+	}
+	file, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err != nil {
+		return fmt.Errorf("step summary: %w", err)
+	}
+	defer func() { err = errors.Join(err, file.Close()) }()
+	return results.WriteSummary(file, result)
 }
 
 // writeTables prints what a run has found.
