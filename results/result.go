@@ -1,6 +1,7 @@
 package results
 
 import (
+	_ "embed"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -15,6 +16,12 @@ const (
 	SchemaVersion = 2
 	oldestVersion = 1
 )
+
+//go:embed schema.json
+var schemaText []byte
+
+// SchemaText is schema.json, which describes the format. The caller must not change it.
+func SchemaText() []byte { return schemaText }
 
 // FileName is the name of the JSON file in the folder of a run.
 const FileName = "result.json"

@@ -31,6 +31,12 @@ var shipped embed.FS
 //go:embed schema.json
 var schemaText []byte
 
+// SchemaVersion is the version of the format, as schema.json states it, and the only one that is read.
+const SchemaVersion = 1
+
+// SchemaText is schema.json. The caller must not change it.
+func SchemaText() []byte { return schemaText }
+
 var schema = compileSchema()
 
 const schemaURL = "scenario.json"
@@ -185,8 +191,12 @@ func (d *document) addViolation(violation *jsonschema.ValidationError) {
 		for _, want := range reason.Want {
 			names = append(names, fmt.Sprint(want))
 		}
-		d.report(violation.InstanceLocation, "%s is %q, must be one of %s", pathWords(violation.InstanceLocation),
-			fmt.Sprint(reason.Got), strings.Join(names, ", "))
+		got := fmt.Sprint(reason.Got)
+		d.report(violation.InstanceLocation, "%s is %q, must be one of %s%s", pathWords(violation.InstanceLocation),
+			got, strings.Join(names, ", "), suggestion(got, names))
+		return
+	case *kind.Const:
+		d.report(violation.InstanceLocation, "%s is %v, this program reads %v", pathWords(violation.InstanceLocation), reason.Got, reason.Want)
 		return
 	}
 	if len(violation.Causes) == 0 {

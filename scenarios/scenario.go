@@ -19,14 +19,15 @@ type Scenario struct {
 	// File is where it came from, for messages.
 	File string `yaml:"-"`
 
-	Name        string         `yaml:"name"`
-	Description string         `yaml:"description"`
-	Database    string         `yaml:"database"`
-	Server      map[string]any `yaml:"server"`
-	Variants    []Variant      `yaml:"variants"`
-	Load        Load           `yaml:"load"`
-	Neighbour   *Neighbour     `yaml:"neighbour"`
-	Actions     []Action       `yaml:"actions"`
+	SchemaVersion int            `yaml:"schema_version"`
+	Name          string         `yaml:"name"`
+	Description   string         `yaml:"description"`
+	Database      string         `yaml:"database"`
+	Server        map[string]any `yaml:"server"`
+	Variants      []Variant      `yaml:"variants"`
+	Load          Load           `yaml:"load"`
+	Neighbour     *Neighbour     `yaml:"neighbour"`
+	Actions       []Action       `yaml:"actions"`
 	// End is Drain or Kill: how the server ends after the load.
 	End string `yaml:"end"`
 	// Ceilings are kinds of results.Ceiling that every repetition takes.
@@ -154,6 +155,7 @@ func (l *Limit) UnmarshalYAML(unmarshal func(any) error) error {
 }
 
 func (s *Scenario) setDefaults() {
+	s.SchemaVersion = SchemaVersion
 	if s.Database == "" {
 		s.Database = "none"
 	}

@@ -164,7 +164,7 @@ func TestErrorsNameFileLineAndSuggestion(t *testing.T) {
 		{"restart of a running server", valid + "actions:\n  - {at: 1s, do: restart}\n", `mine.yaml:11: restart is not possible here: the server is running`},
 		{"left stopped", valid + "actions:\n  - {at: 1s, do: kill}\n", `mine.yaml:10: the last action leaves the server stopped`},
 		{"disordered", valid + "actions:\n  - {at: 2s, do: kill}\n  - {at: 1s, do: restart}\n", `mine.yaml:12: actions must be in the order`},
-		{"unknown ceiling", valid + "ceilings: [raw_disc]\n", `mine.yaml:10: ceilings.0 is "raw_disc", must be one of null_sink, empty_handler, raw_disk, single_pair, read_log`},
+		{"unknown ceiling", valid + "ceilings: [raw_disc]\n", `mine.yaml:10: ceilings.0 is "raw_disc", must be one of null_sink, empty_handler, raw_disk, single_pair, read_log; did you mean "raw_disk"?`},
 		{"ceiling of another method", valid + "ceilings:\n  - raw_disk\n  - empty_handler\n", `mine.yaml:12: empty_handler needs load.method: unary`},
 		{"ceiling of metrics", replace("  endpoints: 2", "  method: metrics") + "ceilings: [null_sink]\n", `mine.yaml:10: null_sink needs a load of synthetic records`},
 		{"a single pair alone", replace("  endpoints: 2\n", "") + "ceilings: [single_pair]\n", `mine.yaml:9: single_pair has a meaning only`},
@@ -173,6 +173,8 @@ func TestErrorsNameFileLineAndSuggestion(t *testing.T) {
 		{"ceiling not taken", valid + "  - {metric: idle_ack_ratio, op: \"<\", limit: 1}\nceilings: [raw_disk]\n", `mine.yaml:10: idle_ack_ratio needs empty_handler among the ceilings`},
 		{"comparison without a target", replace("limit: 1ms,", "limit: 1ms, compare: others,"), `mine.yaml:8: compare stands in the table of targets, so it needs target`},
 		{"offered ratio of nothing", valid + "validity: {max_offered_ratio: 0.5}\n", `mine.yaml:10: max_offered_ratio needs an open loop, and null_sink`},
+		{"misspelt value", valid + "end: kil\n", `mine.yaml:10: end is "kil", must be one of drain, kill; did you mean "kill"?`},
+		{"another version", valid + "schema_version: 2\n", `mine.yaml:10: schema_version is 2, this program reads 1`},
 		{"unknown end", valid + "end: crash\n", `mine.yaml:10: end is "crash", must be one of drain, kill`},
 		{"replay of nothing", replace("  endpoints: 2", "  client: live\n  replay: {file: absent.csv}"), `mine.yaml:5: stat absent.csv`},
 	}
@@ -193,6 +195,35 @@ func TestAllProblemsAreReportedAtOnceInTheOrderOfLines(t *testing.T) {
 	require.Contains(t, lines[0], "mine.yaml:1: the scenario: missing property 'description'")
 	require.Contains(t, lines[1], `mine.yaml:2: unknown key "descript"`)
 	require.Contains(t, lines[2], `mine.yaml:4: unknown key "endponts"`)
+}
+
+// TestTheTutorialsScenarioIsValid: what the page tells readers to save must load, and must compare what it says.
+func TestTheTutorialsScenarioIsValid(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join("..", "docs", "tutorial-tuning.md"))
+	require.NoError(t, err)
+	_, rest, found := strings.Cut(string(page), "```yaml\n")
+	require.True(t, found)
+	text, _, found := strings.Cut(rest, "```\n")
+	require.True(t, found)
+	path := filepath.Join(t.TempDir(), "direct-io.yaml")
+	require.NoError(t, os.WriteFile(path, []byte(text), 0o644))
+	scenario, err := LoadFile(path)
+	require.NoError(t, err)
+	require.Len(t, scenario.Variations(), 3)
+	require.GreaterOrEqual(t, scenario.Repetitions, 6)
+}
+
+// TestTheSchemaDocumentsItself: every key at the top, of the load, the validity rules and the objectives says what it means, or is
+// of a kind that does.
+func TestTheSchemaDocumentsItself(t *testing.T) {
+	var document map[string]any
+	require.NoError(t, json.Unmarshal(SchemaText(), &document))
+	require.Contains(t, document["$comment"], "Version 1")
+	for key, value := range document["properties"].(map[string]any) {
+		object := value.(map[string]any)
+		described := object["description"] != nil || object["$ref"] != nil || key == "objectives"
+		require.True(t, described, key)
+	}
 }
 
 func TestMissingFile(t *testing.T) {

@@ -37,11 +37,11 @@ func TestExitCodes(t *testing.T) {
 		{"nonsense"}, {"run", "--nonsense"}, {"run", bad}, {"run", "absent.yaml"}, {"run", "smoke", "--server", "/nonexistent"},
 		{"run", "--set", "cold"}, {"search"}, {"search", "absent.yaml"}, {"search", "smoke", "--from", "10", "--to", "5"}, {"search", "smoke", "--probe", "0s"}, {"search", "smoke", "--server", "/nonexistent"},
 		{"compare", "one"}, {"report", t.TempDir()}, {"verify"}, {"verify", "--ledger", "x"}, {"verify", "--ledger", "x", "--metrics"},
-		{"load", "--ack-level", "perhaps"}, {"load", "--insecure"}, {"load", "--batch", "-1"}, {"load", "--tls-ca", bad},
+		{"schema", "load"}, {"load", "--ack-level", "perhaps"}, {"load", "--insecure"}, {"load", "--batch", "-1"}, {"load", "--tls-ca", bad},
 	} {
 		require.Equal(t, results.ExitBadInput, execute(t, args...), args)
 	}
-	for _, args := range [][]string{{"--help"}, {"run", "--help"}, {"version"}, {"list"}, {"list", "--metrics"}} {
+	for _, args := range [][]string{{"--help"}, {"run", "--help"}, {"version"}, {"list"}, {"list", "--metrics"}, {"schema"}, {"schema", "result"}} {
 		require.Equal(t, 0, execute(t, args...), args)
 	}
 }

@@ -86,7 +86,7 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newRun(), newSearch(), newLoad(), newCompare(), newTrend(), newExport(), newReport(), newVerify(), newList(), newVersion())
+	root.AddCommand(newRun(), newSearch(), newLoad(), newCompare(), newTrend(), newExport(), newReport(), newVerify(), newList(), newSchema(), newVersion())
 	root.CompletionOptions.HiddenDefaultCmd = true
 	return root
 }

@@ -68,6 +68,28 @@ The format of scenarios is described in scenarios/schema.json; the files in scen
 	return command
 }
 
+func newSchema() *cobra.Command {
+	return &cobra.Command{
+		Use:   "schema [scenario|result]",
+		Short: "Print the JSON schema of scenarios, or of results",
+		Long: `Print the JSON schema of scenarios (the default), or of result.json.
+
+Editors complete and check scenarios with it: save it, and begin a scenario's file with
+  # yaml-language-server: $schema=scenario-schema.json`,
+		Example:   "  bench schema > scenario-schema.json",
+		Args:      cobra.MatchAll(cobra.MaximumNArgs(1), cobra.OnlyValidArgs),
+		ValidArgs: []string{"scenario", "result"},
+		RunE: func(command *cobra.Command, args []string) error {
+			text := scenarios.SchemaText()
+			if len(args) == 1 && args[0] == "result" {
+				text = results.SchemaText()
+			}
+			_, err := command.OutOrStdout().Write(text)
+			return err
+		},
+	}
+}
+
 func newVersion() *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
@@ -81,5 +103,5 @@ func newVersion() *cobra.Command {
 var version = "development"
 
 func versionLine() string {
-	return fmt.Sprintf("bench %s, %s, result schema %d", version, runtime.Version(), results.SchemaVersion)
+	return fmt.Sprintf("bench %s, %s, result schema %d, scenario schema %d", version, runtime.Version(), results.SchemaVersion, scenarios.SchemaVersion)
 }
