@@ -88,6 +88,38 @@ func BenchmarkAppendSync(b *testing.B) {
 	}
 }
 
+// BenchmarkAppendBegin is BenchmarkAppendSync with the next group filling while one is written and synced. write-ns is what the goroutine of the
+// log takes to stamp and write a group.
+func BenchmarkAppendBegin(b *testing.B) {
+	for _, l := range loads {
+		b.Run(l.String(), func(b *testing.B) {
+			var write time.Duration
+			w := mustOpen(b, Options{Dir: diskDir(b), OnGroup: func(s GroupStats) { write += s.Write }})
+			e := Entry{Records: uint32(l.records), Parts: [2][]byte{make([]byte, 40), make([]byte, l.records*l.recordBytes)}}
+			b.SetBytes(int64(l.frames * l.records * l.recordBytes))
+			b.ReportAllocs()
+			underWay := false
+			for b.Loop() {
+				for range l.frames {
+					_, err := w.Append(e)
+					require.NoError(b, err)
+				}
+				if underWay {
+					require.NoError(b, <-w.Done())
+				}
+				require.NoError(b, w.Begin())
+				underWay = true
+				if w.segmentCount() > 3 {
+					require.NoError(b, w.TruncateBelow(w.DurableLSN()))
+				}
+			}
+			require.NoError(b, <-w.Done())
+			b.ReportMetric(float64(write.Nanoseconds())/float64(b.N), "write-ns")
+			require.NoError(b, w.Close())
+		})
+	}
+}
+
 func BenchmarkRaw(b *testing.B) {
 	written := func(s *spares, f vfs.File) error { return s.fill(f, nil) }
 	reserved := func(s *spares, f vfs.File) error {

@@ -32,6 +32,7 @@ const (
 	frameMagic       = 0x31465749 // "IWF1"
 	frameVersion     = 1
 	frameHeaderBytes = 64
+	frameChecksumAt  = 60
 	frameAlign       = 64
 )
 
@@ -68,6 +69,25 @@ type frameHeader struct {
 // seal writes the header into frame[:64] and the checksum of the whole frame, whose payload and zeros are in place already,
 // with it. It returns the checksum. len(frame) must be frameBytes(h.payloadBytes).
 func (h *frameHeader) seal(frame []byte) uint32 {
+	h.encode(frame)
+	return h.sign(frame, frameChecksum(frame))
+}
+
+// sealEarly is seal where the CRC32C of payload and zeros is known already.
+func (h *frameHeader) sealEarly(frame []byte, body uint32, a *appending) uint32 {
+	h.encode(frame)
+	header := crc32.Checksum(frame[:frameChecksumAt], castagnoli)
+	return h.sign(frame, multiply(a.bytes(len(frame)-frameHeaderBytes), header)^body)
+}
+
+func (h *frameHeader) sign(frame []byte, checksum uint32) uint32 {
+	h.checksum = checksum
+	binary.LittleEndian.PutUint32(frame[frameChecksumAt:], checksum)
+	return checksum
+}
+
+// encode writes the header but for its checksum.
+func (h *frameHeader) encode(frame []byte) {
 	le := binary.LittleEndian
 	le.PutUint32(frame[0:], frameMagic)
 	frame[4], frame[5] = frameVersion, h.kind
@@ -80,9 +100,6 @@ func (h *frameHeader) seal(frame []byte) uint32 {
 	le.PutUint64(frame[40:], h.durable)
 	le.PutUint64(frame[48:], h.groupOffset)
 	le.PutUint32(frame[56:], h.chain)
-	h.checksum = frameChecksum(frame)
-	le.PutUint32(frame[60:], h.checksum)
-	return h.checksum
 }
 
 // decode reads a header from b[:64]. It reports false where this is no frame header, or one whose lengths no frame can
@@ -127,7 +144,7 @@ func (h *frameHeader) frame(payload []byte, offset int64) Frame {
 
 // frameChecksum is the CRC32C of a frame, its checksum field left out.
 func frameChecksum(frame []byte) uint32 {
-	return crc32.Update(crc32.Checksum(frame[:60], castagnoli), castagnoli, frame[frameHeaderBytes:])
+	return crc32.Update(crc32.Checksum(frame[:frameChecksumAt], castagnoli), castagnoli, frame[frameHeaderBytes:])
 }
 
 // frameBytes is a frame's size, header and zeros included.

@@ -2,6 +2,7 @@ package wal
 
 import (
 	"encoding/binary"
+	"hash/crc32"
 
 	"github.com/ingestor-project/ingestor/ingestor/internal/vfs"
 )
@@ -14,11 +15,13 @@ type group struct {
 	frames  int
 	records uint64
 	last    LSN // the highest at or before the last frame
+	after   appending
 }
 
 func newGroup(maxBytes int) *group { return &group{buf: vfs.AlignedBuffer(maxBytes)} }
 
-// add appends a frame with only the fields that do not depend on where it will be written; stamp adds the others.
+// add appends a frame with only the fields that do not depend on where it will be written; stamp adds the others. A large payload is summed
+// up here, where the group before is still being synced; until stamp the sum stands in the place of the frame's checksum.
 func (g *group) add(kind uint8, first LSN, records uint32, parts [2][]byte) error {
 	n := len(parts[0]) + len(parts[1])
 	size := frameBytes(n)
@@ -36,6 +39,9 @@ func (g *group) add(kind uint8, first LSN, records uint32, parts [2][]byte) erro
 	copied := copy(frame[frameHeaderBytes:], parts[0])
 	copied += copy(frame[frameHeaderBytes+copied:], parts[1])
 	clear(frame[frameHeaderBytes+copied:])
+	if size >= earlyBytes {
+		binary.LittleEndian.PutUint32(frame[frameChecksumAt:], crc32.Checksum(frame[frameHeaderBytes:], castagnoli))
+	}
 	g.size += size
 	g.frames++
 	g.records += uint64(records)
@@ -68,7 +74,12 @@ func (g *group) stamp(h *segmentHeader, offset int64, chain uint32, durable LSN)
 		if at+n == g.size {
 			f.flags = flagLast
 		}
-		chain = f.seal(g.buf[at : at+n])
+		frame := g.buf[at : at+n]
+		if n >= earlyBytes {
+			chain = f.sealEarly(frame, le.Uint32(frame[frameChecksumAt:]), &g.after)
+		} else {
+			chain = f.seal(frame)
+		}
 	}
 	padded := g.buf[:g.paddedBytes()]
 	clear(padded[g.size:])
