@@ -51,7 +51,7 @@ func TestCutsOnXFS(t *testing.T) { testCuts(t, XFS, "block-level cuts, XFS") }
 
 func testCuts(t *testing.T, fs FileSystem, layer string) {
 	h := newHost(t)
-	wanted := crashlevel.Pick(t, 3, 30, 3000)
+	wanted := crashlevel.Pick(t, 3, 24, 3000)
 	run := crashlevel.Start(t, layer, "states", "./crashtest/blockdev")
 	rng := rand.New(rand.NewPCG(run.Seed(), 0))
 	c := cuts{t: t, run: run, rng: rng, wanted: wanted}
