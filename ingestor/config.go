@@ -105,7 +105,9 @@ type ParquetConfig struct {
 	Compression    string `yaml:"compression" help:"zstd, snappy or none"`
 	RowGroupRows   int    `yaml:"row_group_rows" help:"rows in a row group"`
 	SmallTableRows int    `yaml:"small_table_rows" help:"tables of one tenant with fewer rows share a file"`
-	Nice           int    `yaml:"nice" help:"nice value of the thread that writes Parquet, 0 to 19"`
+	BloomFilter    bool   `yaml:"bloom_filter" help:"add a Bloom filter of the event ids to every row group, 10 bits a record"`
+	Threads        int    `yaml:"threads" help:"threads that write Parquet, 1 to 64: each takes row groups of the same file"`
+	Nice           int    `yaml:"nice" help:"nice value of the threads that write Parquet, 0 to 19"`
 	Start          string `yaml:"start" help:"where the log no longer holds what Parquet lacks: refuse, or now to begin where the log begins"`
 }
 
@@ -179,7 +181,7 @@ func DefaultConfig() Config {
 			MaxFuture: 24 * time.Hour, MaxProducers: 16384, StreamWindow: 64,
 		},
 		Memtable:  MemtableConfig{BudgetBytes: 1 << 30, GenerationBytes: 128 << 20, GenerationRecords: 2_000_000, GenerationAge: 10 * time.Second},
-		Parquet:   ParquetConfig{Enabled: true, Compression: "zstd", RowGroupRows: 122_880, SmallTableRows: 8192, Nice: 10, Start: startRefuse},
+		Parquet:   ParquetConfig{Enabled: true, Compression: "zstd", RowGroupRows: 122_880, SmallTableRows: 8192, Threads: 1, Nice: 10, Start: startRefuse},
 		Timescale: TimescaleConfig{Records: true, Start: startRefuse},
 		Metrics:   MetricsConfig{BufferSize: 65536, BatchSize: 5000, FlushInterval: time.Second, Shards: 2},
 		Retention: RetentionConfig{Interval: 10 * time.Minute, DeleteAfter: parquetfile.DefaultDeleteAfter},
@@ -222,6 +224,7 @@ func (c *Config) Validate() error {
 		"is off and no database takes records: nothing would ever leave the log")
 	check(slices.Contains([]string{"zstd", "snappy", "none"}, c.Parquet.Compression), "parquet.compression", "must be zstd, snappy or none")
 	check(c.Parquet.RowGroupRows >= 1, "parquet.row_group_rows", "must be positive")
+	check(c.Parquet.Threads >= 1 && c.Parquet.Threads <= 64, "parquet.threads", "must lie between 1 and 64")
 	check(c.Parquet.Nice >= 0 && c.Parquet.Nice <= 19, "parquet.nice", "must lie between 0 and 19")
 	check(c.Parquet.Start == startRefuse || c.Parquet.Start == startNow, "parquet.start", "must be refuse or now")
 	check(c.Timescale.Start == startRefuse || c.Timescale.Start == startNow, "timescale.start", "must be refuse or now")

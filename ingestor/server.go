@@ -263,7 +263,8 @@ func (s *Server) openParquet(context.Context) error {
 	s.parquet, err = parquetfile.Open(parquetfile.Options{
 		FS: vfs.OS, Dir: s.parquetDir(), Manifest: s.manifest, Compression: parquetfile.Compression(c.Compression),
 		RowGroupRows: c.RowGroupRows, SmallTableRows: c.SmallTableRows, DirectIO: direct && s.config.WAL.DirectIO != "off",
-		Niceness: c.Nice, DeleteAfter: s.config.Retention.DeleteAfter, Logger: s.log, Registerer: s.registry,
+		BloomFilter: c.BloomFilter, Threads: c.Threads, Niceness: c.Nice, DeleteAfter: s.config.Retention.DeleteAfter,
+		Logger: s.log, Registerer: s.registry,
 	})
 	return err
 }

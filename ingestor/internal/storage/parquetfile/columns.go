@@ -62,12 +62,11 @@ func (e *encoder) encodePayloads(ctx context.Context, c *chunk, rows *fileRows) 
 	for refs := rows.refs; len(refs) > 0; {
 		e.lengths = e.lengths[:0]
 		size := 0
-		for i := 0; i < len(refs) && size < pageBytes; i++ {
-			e.lengths = append(e.lengths, int32(refs[i].PayloadLen))
-			size += int(refs[i].PayloadLen)
-			if size > maxPageBytes {
-				return errPageTooLarge
+		for i := range refs {
+			if size += int(refs[i].PayloadLen); size > pageBytes && i > 0 {
+				break
 			}
+			e.lengths = append(e.lengths, int32(refs[i].PayloadLen))
 		}
 		if err := e.beginStrings(); err != nil {
 			return err

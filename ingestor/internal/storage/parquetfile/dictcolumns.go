@@ -76,10 +76,13 @@ func (d *dictionary) bounds(numbers []int32) (least, greatest []byte) {
 
 // encodeContentTypes writes the rows' content types, which are the same for all rows of a batch.
 func (e *encoder) encodeContentTypes(c *chunk, rows *fileRows) error {
-	e.dictionary.reset()
-	e.entries = e.entries[:0]
 	of := rows.refs[0].Batch
 	text := rows.rows.ContentTypes[of]
+	if rows.oneContentType() {
+		return e.encodeConstant(c, bytesOf(text), len(rows.refs))
+	}
+	e.dictionary.reset()
+	e.entries = e.entries[:0]
 	entry, ok := e.dictionary.number(bytesOf(text))
 	for i := range rows.refs {
 		if b := rows.refs[i].Batch; b != of {
@@ -248,14 +251,16 @@ func (e *encoder) addAttributes(ctx context.Context, c *chunk, rows *fileRows) e
 	for refs := rows.refs; len(refs) > 0; {
 		e.lengths, e.levels = e.lengths[:0], e.levels[:0]
 		size := 0
-		for i := 0; i < len(refs) && size < pageBytes && i < pageRows; i++ {
+		for i := range refs[:min(len(refs), pageRows)] {
 			if refs[i].AttrLen == 0 {
 				e.levels = append(e.levels, 0)
 				continue
 			}
+			if size += int(refs[i].AttrLen); size > pageBytes && len(e.lengths) > 0 {
+				break
+			}
 			e.levels = append(e.levels, 1)
 			e.lengths = append(e.lengths, int32(refs[i].AttrLen))
-			size += int(refs[i].AttrLen)
 		}
 		if err := e.beginStrings(); err != nil {
 			return err

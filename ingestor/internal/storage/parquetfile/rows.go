@@ -9,6 +9,9 @@ import (
 // maxRowGroupBytes bounds the payloads and attributes of a row group of large records.
 const maxRowGroupBytes = 64 << 20
 
+// maxRowGroups is how many a file may have by number of rows; a footer numbers them with 16 bits.
+const maxRowGroups = 1 << 14
+
 // fileRows is what one file holds: records of one tenant, in the file's order.
 type fileRows struct {
 	tenant string
@@ -27,6 +30,7 @@ type endpointRun struct {
 
 // rowGroupEnds returns where row groups end: each has rowGroupRows rows, or fewer where maxRowGroupBytes are reached.
 func (f *fileRows) rowGroupEnds(rowGroupRows int, ends []int) []int {
+	rowGroupRows = max(rowGroupRows, (len(f.refs)+maxRowGroups-1)/maxRowGroups)
 	rows, bytes := 0, 0
 	for i := range f.refs {
 		rows++
@@ -53,6 +57,17 @@ func (f *fileRows) slice(begin, end int) fileRows {
 		start = run.end
 	}
 	return part
+}
+
+// oneContentType says that all batches, not only those of these rows, have one content type.
+func (f *fileRows) oneContentType() bool {
+	types := f.rows.ContentTypes
+	for i := range types {
+		if types[i] != types[0] {
+			return false
+		}
+	}
+	return true
 }
 
 func (f *fileRows) eventID(ref *batch.Ref) []byte {

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"slices"
+	"sort"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -257,7 +259,7 @@ func (s *Sink) flushTable(ctx context.Context, table *memtable.Table) error {
 		return err
 	}
 	s.rows.SortByTime(0)
-	hourOf := s.hours()
+	hourOf := s.hours(s.rows.Refs[0].TimeUnixNano, s.rows.Refs[s.rows.Len()-1].TimeUnixNano)
 	for refs := s.rows.Refs; len(refs) > 0; {
 		n := sameHour(refs, hourOf)
 		p := partition{tenant: table.Tenant, endpoint: table.Endpoint, hour: hourOf(refs[0].TimeUnixNano)}
@@ -275,6 +277,7 @@ func (s *Sink) flushMixed(ctx context.Context, tables []*memtable.Table) error {
 	s.rows.Reset()
 	// tableOf[i] is the table that batch i of the rows belongs to.
 	var tableOf []int
+	least, greatest := int64(math.MaxInt64), int64(math.MinInt64)
 	for i, table := range tables {
 		begin := s.rows.Len()
 		if err := s.decode(table); err != nil {
@@ -284,8 +287,10 @@ func (s *Sink) flushMixed(ctx context.Context, tables []*memtable.Table) error {
 			tableOf = append(tableOf, i)
 		}
 		s.rows.SortByTime(begin)
+		least = min(least, s.rows.Refs[begin].TimeUnixNano)
+		greatest = max(greatest, s.rows.Refs[s.rows.Len()-1].TimeUnixNano)
 	}
-	hourOf := s.hours()
+	hourOf := s.hours(least, greatest)
 	// The rows are sorted by table and time now. A stable sort keeps that within each hour, and costs nothing where there is only one.
 	slices.SortStableFunc(s.rows.Refs, func(a, b batch.Ref) int {
 		return cmp.Compare(hourOf(a.TimeUnixNano), hourOf(b.TimeUnixNano))
@@ -325,9 +330,13 @@ func (s *Sink) decode(table *memtable.Table) error {
 	return nil
 }
 
-// hours returns the function that assigns the decoded rows to files by their time: one for each hour, or one for all where
-// they are spread over more than maxHours. Otherwise a client with odd timestamps could make a file of every record.
-func (s *Sink) hours() func(timeUnixNano int64) int64 {
+// hours returns the function that assigns the decoded rows, whose timestamps lie from least to greatest, to files by their time: one
+// for each hour, or one for all where they are spread over more than maxHours. Otherwise a client with odd timestamps could
+// make a file of every record.
+func (s *Sink) hours(least, greatest int64) func(timeUnixNano int64) int64 {
+	if hourOf(greatest)-hourOf(least) < maxHours {
+		return hourOf
+	}
 	hours := make(map[int64]struct{})
 	last := int64(manyHours)
 	for i := range s.rows.Refs {
@@ -343,13 +352,8 @@ func (s *Sink) hours() func(timeUnixNano int64) int64 {
 	return hourOf
 }
 
-// sameHour counts the rows at the front of refs that belong to the hour of the first one.
+// sameHour counts the rows at the front of refs that belong to the hour of the first one. The hours of refs ascend.
 func sameHour(refs []batch.Ref, hourOf func(int64) int64) int {
 	hour := hourOf(refs[0].TimeUnixNano)
-	for i := range refs {
-		if hourOf(refs[i].TimeUnixNano) != hour {
-			return i
-		}
-	}
-	return len(refs)
+	return sort.Search(len(refs), func(i int) bool { return hourOf(refs[i].TimeUnixNano) != hour })
 }

@@ -32,7 +32,7 @@ func TestEveryRecordIsFoundOnce(t *testing.T) {
 			g := newGenerator(t, rand.Uint64())
 			s := openStore(t, vfs.OS, t.TempDir(), func(o *parquetfile.Options) {
 				o.Compression = compression
-				o.Niceness = 5
+				o.Niceness, o.Threads, o.BloomFilter = 5, 3, true
 			})
 			for range 3 {
 				previous := g.next - 1

@@ -1,11 +1,12 @@
 package parquetfile
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"hash/crc32"
 	"io"
-	"slices"
+	"os"
 
 	"github.com/parquet-go/parquet-go"
 
@@ -46,7 +47,8 @@ func (e *MismatchError) Unwrap() error { return e.Err }
 
 // verifier reads parts of files back. It belongs to one goroutine; its buffers are reused.
 type verifier struct {
-	part part
+	part   part
+	buffer []byte // aligned; part lies in it
 	// dictionary holds the entries of the dictionary of the column chunk under way.
 	dictionary [][]byte
 }
@@ -72,14 +74,24 @@ func (p *part) ReadAt(b []byte, offset int64) (int, error) {
 
 // read reads an extent of the file and compares its checksum.
 func (v *verifier) read(file vfs.File, x extent) error {
-	v.part.offset = x.offset
-	v.part.bytes = slices.Grow(v.part.bytes[:0], int(x.length))[:x.length]
-	for done := 0; done < len(v.part.bytes); {
-		n, err := file.ReadAt(v.part.bytes[done:], x.offset+int64(done))
-		if done += n; n == 0 {
-			return errors.Join(err, io.ErrUnexpectedEOF)
+	// Whole blocks, as direct I/O needs them.
+	const mask = vfs.BlockBytes - 1
+	begin, end := x.offset&^mask, (x.offset+x.length+mask)&^mask
+	if int64(len(v.buffer)) < end-begin {
+		v.buffer = vfs.AlignedBuffer(int(end - begin))
+	}
+	needed := int(x.offset + x.length - begin)
+	for done := 0; done < needed; {
+		piece := v.buffer[done:min(int(end-begin), done+readPieceBytes)]
+		n, err := file.ReadAt(piece, begin+int64(done))
+		if done += n; done < needed && n < len(piece) {
+			if err == nil || errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF
+			}
+			return err
 		}
 	}
+	v.part = part{x.offset, v.buffer[x.offset-begin : needed]}
 	if crc32c := crc32.Checksum(v.part.bytes, castagnoli); crc32c != x.crc32c {
 		return fmt.Errorf("checksum %08x instead of %08x from offset %d", crc32c, x.crc32c, x.offset)
 	}
@@ -88,17 +100,25 @@ func (v *verifier) read(file vfs.File, x extent) error {
 
 // letGo drops what is still held of a file, and buffers that have become large.
 func (v *verifier) letGo() {
-	clear(v.dictionary)
-	if cap(v.part.bytes) > keepBufferBytes {
-		v.part.bytes = nil
+	clear(v.dictionary[:cap(v.dictionary)])
+	v.part = part{}
+	if len(v.buffer) > keepBufferBytes {
+		v.buffer = nil
 	}
 }
 
-// verify reads the file at path with another library than wrote it, and compares everything with what was to be written: size, the
+// readPieceBytes bounds one read: the log shares the disk.
+const readPieceBytes = 512 << 10
+
+// verify reads the file at path, past the page cache where direct says so, with another library than wrote it, and compares everything with what was to be written: size, the
 // checksum of every byte, schema, and every value of every column with the record that it came from; of event ids,
 // timestamps and positions also the bounds by which readers skip. A difference is a *MismatchError.
-func verify(lanes lanes, fsys vfs.FS, path string, want *written) (err error) {
-	file, err := openRead(fsys, path)
+func verify(lanes lanes, fsys vfs.FS, path string, direct bool, want *written) (err error) {
+	flags := os.O_RDONLY
+	if direct {
+		flags |= vfs.Direct
+	}
+	file, err := fsys.OpenFile(path, flags, 0)
 	if err != nil {
 		return err
 	}
@@ -132,13 +152,15 @@ func verify(lanes lanes, fsys vfs.FS, path string, want *written) (err error) {
 
 // openTail reads head and tail and decodes the footer.
 func openTail(v *verifier, file vfs.File, want *written) (*parquet.File, error) {
+	var reader headAndTail
 	if err := v.read(file, want.head); err != nil {
 		return nil, err
 	}
+	reader.head = part{bytes: bytes.Clone(v.part.bytes)}
 	if err := v.read(file, want.tail); err != nil {
 		return nil, err
 	}
-	reader := headAndTail{head: want.head.length, file: file, tail: v.part}
+	reader.tail = v.part
 	decoded, err := parquet.OpenFile(&reader, want.sizeBytes, parquet.SkipBloomFilters(true))
 	if err != nil {
 		return nil, err
@@ -156,16 +178,12 @@ func openTail(v *verifier, file vfs.File, want *written) (*parquet.File, error) 
 }
 
 // headAndTail gives the reader of the footer the parts of the file that it needs.
-type headAndTail struct {
-	head int64
-	file io.ReaderAt
-	tail part
-}
+type headAndTail struct{ head, tail part }
 
 // ReadAt implements io.ReaderAt.
 func (r *headAndTail) ReadAt(b []byte, offset int64) (int, error) {
-	if offset+int64(len(b)) <= r.head {
-		return r.file.ReadAt(b, offset)
+	if offset < int64(len(r.head.bytes)) {
+		return r.head.ReadAt(b, offset)
 	}
 	return r.tail.ReadAt(b, offset)
 }

@@ -234,34 +234,44 @@ func (c *chunkCheck) texts(page parquet.Page, refs []batch.Ref) error {
 	if err != nil {
 		return err
 	}
-	text, run := c.rows.tenant, 0
-	for c.column == columnEndpointID && c.rows.endpoints[run].end <= c.next {
-		run++
-	}
-	// Neighbours mostly have the same text: they are compared by what the comparison before has shown.
-	var seenEntry int32 = -1
-	var seen string
-	for i, entry := range entries {
-		switch c.column {
-		case columnContentType:
-			text = c.rows.rows.ContentTypes[refs[i].Batch]
-		case columnEndpointID:
-			for c.rows.endpoints[run].end <= c.next+i {
-				run++
+	begin := c.next
+	for c.next < begin+len(refs) {
+		text, end := c.textRun(begin + len(refs))
+		// Neighbours mostly have one entry: it is compared once.
+		seen := int32(-1)
+		for _, entry := range entries[c.next-begin : end-begin] {
+			if entry != seen && string(c.dictionary[entry]) != text {
+				return errOtherValue
 			}
-			text = c.rows.endpoints[run].endpoint
+			seen = entry
 		}
-		if entry == seenEntry && text == seen {
-			continue
-		}
-		if string(c.dictionary[entry]) != text {
-			c.next += i
-			return errOtherValue
-		}
-		seenEntry, seen = entry, text
+		c.next = end
 	}
-	c.next += len(refs)
 	return nil
+}
+
+// textRun returns what text row c.next must have, and up to which row, below limit, that is certain.
+func (c *chunkCheck) textRun(limit int) (text string, end int) {
+	switch c.column {
+	case columnTenantID:
+		return c.rows.tenant, limit
+	case columnEndpointID:
+		run := 0
+		for c.rows.endpoints[run].end <= c.next {
+			run++
+		}
+		return c.rows.endpoints[run].endpoint, min(limit, c.rows.endpoints[run].end)
+	}
+	types, refs := c.rows.rows.ContentTypes, c.rows.refs
+	text = types[refs[c.next].Batch]
+	if c.rows.oneContentType() {
+		return text, limit
+	}
+	end = c.next + 1
+	for end < limit && refs[end].Batch == refs[c.next].Batch {
+		end++
+	}
+	return text, end
 }
 
 // attributes compares attributes, which are null where a record has none.

@@ -43,7 +43,7 @@ func (w *writer) write(ctx context.Context, p partition, rows *fileRows) error {
 	if err != nil {
 		return errors.Join(err, w.fsys.Remove(temp))
 	}
-	if err := verify(w.lanes, w.fsys, temp, want); err != nil {
+	if err := verify(w.lanes, w.fsys, temp, w.direct, want); err != nil {
 		return err
 	}
 	f.Bytes, f.CRC32C = want.sizeBytes, manifest.FormatChecksum(want.crc32c)
@@ -183,5 +183,3 @@ func (w *writer) absolute(relative string) string {
 
 // tempName returns the temporary name of a file. It ends in tempSuffix.
 func tempName(name string) string { return name + ".tmp" }
-
-func openRead(fsys vfs.FS, name string) (vfs.File, error) { return fsys.OpenFile(name, os.O_RDONLY, 0) }
