@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"sync"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -47,7 +48,9 @@ type copyStream struct {
 // run copies n rows of source with one COPY. An error of the source comes back as it is.
 func (s *copyStream) run(ctx context.Context, tx pgx.Tx, sql string, source rowSource, n int) error {
 	s.reset(source)
-	tag, err := tx.Conn().PgConn().CopyFrom(ctx, s, sql)
+	reader := &copyReader{stream: s}
+	tag, err := tx.Conn().PgConn().CopyFrom(ctx, reader, sql)
+	reader.stop()
 	switch {
 	case s.end != nil && !errors.Is(s.end, io.EOF):
 		return s.end
@@ -57,6 +60,31 @@ func (s *copyStream) run(ctx context.Context, tx pgx.Tx, sql string, source rowS
 		return fmt.Errorf("timescale: COPY stored %d rows of %d", tag.RowsAffected(), n)
 	}
 	return nil
+}
+
+// copyReader is a stream for the time of one COPY. Where the connection breaks, the driver's CopyFrom returns before its goroutine has ended
+// that reads (pgx 5.12): without this it would read on from records that are released by then, or take bytes from the next attempt's stream.
+type copyReader struct {
+	mu     sync.Mutex
+	stream *copyStream // nil once the COPY is over
+}
+
+var errCopyOver = errors.New("timescale: the COPY is over")
+
+func (r *copyReader) Read(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stream == nil {
+		return 0, errCopyOver
+	}
+	return r.stream.Read(p)
+}
+
+// stop returns when no Read is under way, and lets none begin.
+func (r *copyReader) stop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.stream = nil
 }
 
 func (s *copyStream) reset(source rowSource) {

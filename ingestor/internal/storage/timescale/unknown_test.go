@@ -96,3 +96,24 @@ func pgxDSN(c *pgx.ConnConfig) string {
 	}
 	return u.String()
 }
+
+// The driver may return from a COPY that was cut while it still reads. What it reads is the next attempt's by then, or released: under the race
+// detector, or with luck by a panic, this shows.
+func TestACopyThatIsCutIsNotReadOn(t *testing.T) {
+	p := startProxy(t)
+	db := open(t, Config{DSN: p.DSN(), TransactionRecords: 1 << 20})
+	s := newStory(t)
+	sink, _ := claimed(t, db)
+	g := s.generation(t, 600)
+	for i := range 20 {
+		cut := p.Arm(pgproxy.Fault{Point: pgproxy.InCopy, Table: "ingestor.records", CopyBytes: i * 4000})
+		sink.limit = 0 // the whole generation again, and not half of what has failed
+		require.Error(t, sink.Flush(t.Context(), g, 0))
+		<-cut
+	}
+	flushed, err := sink.Flushed(t.Context())
+	require.NoError(t, err)
+	require.Zero(t, flushed)
+	require.NoError(t, sink.Flush(t.Context(), g, 0))
+	requireExactly(t, db, s.rows)
+}
