@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -23,6 +24,7 @@ type Options struct {
 type Database struct {
 	config     Config
 	pool       *pgxpool.Pool
+	sockets    *sockets
 	logger     *slog.Logger
 	counters   *counters
 	partitions partitions
@@ -59,19 +61,28 @@ func Open(ctx context.Context, config Config, opts Options) (*Database, error) {
 	poolConfig.ConnConfig.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) {
 		logger.Debug("database notice", "severity", n.Severity, "message", n.Message)
 	}
+	sockets := new(sockets)
+	poolConfig.ConnConfig.DialFunc = sockets.dialWith(poolConfig.ConnConfig.DialFunc)
 	pool, err := pgxpool.NewWithConfig(ctx, poolConfig)
 	if err != nil {
 		return nil, errors.New("timescale: the pool of connections could not be set up")
 	}
 	db := &Database{
-		config: config, pool: pool, logger: logger, counters: newCounters(opts.Registerer), preparing: make(chan struct{}, 1),
+		config: config, pool: pool, sockets: sockets, logger: logger, counters: newCounters(opts.Registerer), preparing: make(chan struct{}, 1),
 	}
 	db.partitions = newPartitions(db)
 	return db, nil
 }
 
-// Close ends the connections. It waits for those in use.
-func (db *Database) Close() { db.pool.Close() }
+// closeTimeout bounds an orderly end of the connections. A server that does not answer must not hold up a stop.
+const closeTimeout = 2 * time.Second
+
+// Close ends the connections. It waits for those in use, but cuts them where that takes too long.
+func (db *Database) Close() {
+	timer := time.AfterFunc(closeTimeout, db.sockets.close)
+	defer timer.Stop()
+	db.pool.Close()
+}
 
 // Prepare connects, migrates the schema and finds the server's features. After its first success it returns at once.
 // Several servers may prepare one database at the same time.

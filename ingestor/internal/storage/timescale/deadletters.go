@@ -26,7 +26,7 @@ type DeadLetter struct {
 	Body   json.RawMessage `json:"body"`
 }
 
-// ErrNoDeadLetter: there is none with this ID, or no longer.
+// ErrNoDeadLetter says that there is none with this ID, or no longer.
 var ErrNoDeadLetter = errors.New("no such dead letter")
 
 const selectDeadLetters = `SELECT id, at, source, reason, wal_id, lsn, body FROM ingestor.dead_letters`
