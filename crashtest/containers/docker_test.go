@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -79,8 +80,7 @@ func pin(ports map[string]string) func(*container.HostConfig) {
 // kill sends SIGKILL and requires that the container ended by it. Stop would send SIGTERM first, which is no crash.
 func kill(t *testing.T, c testcontainers.Container) {
 	t.Helper()
-	out, err := exec.Command("docker", "kill", "--signal", "KILL", c.GetContainerID()).CombinedOutput()
-	require.NoError(t, err, string(out))
+	dockerDo(t, "kill", "--signal", "KILL", c.GetContainerID())
 	require.Equal(t, 137, exitCode(t, c))
 }
 
@@ -105,7 +105,18 @@ type serverContainer struct {
 // imageUser is the user that the image runs as.
 const imageUser = 65532
 
-func startServer(t *testing.T, extra ...string) *serverContainer {
+// serverOptions is what a test changes of the server's container.
+type serverOptions struct {
+	// args are added to the command line, where the last of two equal flags wins.
+	args []string
+	env  map[string]string
+	// network is one that other containers are in; empty: Docker's own.
+	network string
+	// memoryBytes limits the container's memory, without swap; 0: no limit.
+	memoryBytes int64
+}
+
+func startServer(t *testing.T, options serverOptions) *serverContainer {
 	t.Helper()
 	root, err := filepath.Abs(repository)
 	require.NoError(t, err)
@@ -131,16 +142,42 @@ func startServer(t *testing.T, extra ...string) *serverContainer {
 		},
 		ExposedPorts: []string{"9090/tcp", "9091/tcp"},
 		Cmd: append([]string{"serve", "--data_dir=/data", "--listen.grpc=0.0.0.0:9090", "--listen.admin=0.0.0.0:9091",
-			"--auth.keys_file=/secrets/keys.yaml", "--memtable.generation_age=200ms", "--wal.segment_bytes=16MiB", "--drain.timeout=2m"}, extra...),
+			"--auth.keys_file=/secrets/keys.yaml", "--memtable.generation_age=200ms", "--wal.segment_bytes=16MiB", "--drain.timeout=2m"}, options.args...),
+		Env: options.env, Networks: networks(options.network),
 		HostConfigModifier: func(h *container.HostConfig) {
 			pin(map[string]string{"9090/tcp": grpcPort, "9091/tcp": adminPort})(h)
 			h.Binds = []string{data + ":/data", secrets + ":/secrets:ro"}
 			h.ReadonlyRootfs = true
 			h.CapDrop = []string{"ALL"}
+			h.Memory, h.MemorySwap = options.memoryBytes, options.memoryBytes
 		},
 		WaitingFor: wait.ForHTTP("/-/ready").WithPort("9091/tcp").WithStartupTimeout(time.Minute),
 	})
 	return s
+}
+
+func networks(name string) []string {
+	if name == "" {
+		return nil
+	}
+	return []string{name}
+}
+
+// newNetwork makes a network in which containers find each other by name, whatever addresses they get at a restart.
+func newNetwork(t *testing.T) string {
+	t.Helper()
+	name := "ingestor-test-" + freePort(t)
+	dockerDo(t, "network", "create", "--label", "ingestor.test="+t.Name(), name)
+	t.Cleanup(func() { dockerDo(t, "network", "rm", name) })
+	return name
+}
+
+// dockerDo runs a command of the Docker client and returns what it prints.
+func dockerDo(t *testing.T, args ...string) string {
+	t.Helper()
+	out, err := exec.Command("docker", args...).CombinedOutput()
+	require.NoError(t, err, "docker %q: %s", args, out)
+	return strings.TrimSpace(string(out))
 }
 
 // startAgain starts an ended container and waits until it is ready.
@@ -154,7 +191,6 @@ func startAgain(t *testing.T, c testcontainers.Container) {
 // drain stops the server as `docker stop` does and requires an orderly end.
 func (s *serverContainer) drain(t *testing.T) {
 	t.Helper()
-	out, err := exec.Command("docker", "kill", "--signal", "TERM", s.GetContainerID()).CombinedOutput()
-	require.NoError(t, err, string(out))
+	dockerDo(t, "kill", "--signal", "TERM", s.GetContainerID())
 	require.Equal(t, 0, exitCode(t, s))
 }
