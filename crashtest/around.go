@@ -75,18 +75,35 @@ func (c *Campaign) PID() int { return c.server.PID() }
 // Usage is what the running server has cost since its start.
 func (c *Campaign) Usage() (serverproc.Usage, error) { return c.server.Usage() }
 
-// SinkMetric is a metric of one sink of the running server.
-func (c *Campaign) SinkMetric(ctx context.Context, name, sink string) (float64, error) {
+// MetricBy is a metric of the running server by the values of one of its labels.
+func (c *Campaign) MetricBy(ctx context.Context, name, label string) (map[string]float64, error) {
 	families, err := c.server.Metrics(ctx)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
+	values := make(map[string]float64)
 	for _, m := range families[name].GetMetric() {
-		for _, label := range m.GetLabel() {
-			if label.GetName() == "sink" && label.GetValue() == sink {
-				return m.GetGauge().GetValue() + m.GetCounter().GetValue(), nil
+		for _, l := range m.GetLabel() {
+			if l.GetName() == label {
+				values[l.GetValue()] += m.GetGauge().GetValue() + m.GetCounter().GetValue()
 			}
 		}
 	}
-	return 0, fmt.Errorf("the server has no metric %s of the sink %s", name, sink)
+	if len(values) == 0 {
+		return nil, fmt.Errorf("the server has no metric %s with a label %s", name, label)
+	}
+	return values, nil
+}
+
+// SinkMetric is a metric of one sink of the running server.
+func (c *Campaign) SinkMetric(ctx context.Context, name, sink string) (float64, error) {
+	values, err := c.MetricBy(ctx, name, "sink")
+	if err != nil {
+		return 0, err
+	}
+	value, ok := values[sink]
+	if !ok {
+		return 0, fmt.Errorf("the server has no metric %s of the sink %s", name, sink)
+	}
+	return value, nil
 }

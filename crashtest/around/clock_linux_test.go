@@ -52,6 +52,7 @@ func clockAhead(t *testing.T, offset time.Duration) []string {
 // TestTheClockJumps lets the server's wall clock jump under load, to hours and weeks before and after the true time, sometimes across a kill -9.
 // Nothing may wait for the clock or hurry because of it: batches are acked and both sinks go on after each jump.
 func TestTheClockJumps(t *testing.T) {
+	t.Parallel()
 	run := crashlevel.Start(t, "clock jumps", "jumps", packagePath)
 	dsn := pgtest.Database(t)
 	config := withDatabase(dsn)
@@ -133,6 +134,7 @@ func (c *campaign) sendOne(credential string) (refusal string) {
 // TestCredentialsAndTimestampsFollowTheClock: what is bound to the wall clock by its meaning follows it at once, in both directions, and no
 // refused batch is stored.
 func TestCredentialsAndTimestampsFollowTheClock(t *testing.T) {
+	t.Parallel()
 	run := crashlevel.Start(t, "clock jumps", "jumps", packagePath)
 	secret := []byte("a secret of the test, 32 bytes long at least")
 	dir := diskDir(t)

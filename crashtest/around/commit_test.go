@@ -23,6 +23,7 @@ func (c *campaign) cutTransaction(p *pgproxy.Proxy, i int) error {
 // TestATransactionWhoseConnectionIsCut cuts the server's transactions while records and metrics come in. The server lives, so every record
 // and every metric that it has taken must be stored, and once.
 func TestATransactionWhoseConnectionIsCut(t *testing.T) {
+	t.Parallel()
 	run := crashlevel.Start(t, "lost COMMIT answers", "cut transactions", packagePath)
 	dsn := pgtest.Database(t)
 	p := startProxy(t, dsn)
@@ -39,6 +40,7 @@ func TestATransactionWhoseConnectionIsCut(t *testing.T) {
 // TestKilledWhileTheOutcomeIsUnknown kills the server at the moment its transaction is cut: what it knew of it is gone, and the next one finds
 // out from the checkpoint row alone. Metrics are asked for at COMMITTED, since those in memory die with the server.
 func TestKilledWhileTheOutcomeIsUnknown(t *testing.T) {
+	t.Parallel()
 	run := crashlevel.Start(t, "lost COMMIT answers", "cut transactions", packagePath)
 	dsn := pgtest.Database(t)
 	p := startProxy(t, dsn)

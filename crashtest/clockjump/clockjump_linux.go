@@ -71,7 +71,7 @@ func run(offset time.Duration, argv []string) (status syscall.WaitStatus, err er
 }
 
 // install puts the code into a process that stops before its first instruction, and lets it go.
-func install(pid int, offset time.Duration) error {
+func install(pid int, offset time.Duration) (err error) {
 	var status syscall.WaitStatus
 	if _, err := syscall.Wait4(pid, &status, 0, nil); err != nil {
 		return fmt.Errorf("wait for the program's start: %w", err)
@@ -83,7 +83,7 @@ func install(pid int, offset time.Duration) error {
 	if err != nil {
 		return err
 	}
-	defer v.Close()
+	defer func() { err = errors.Join(err, v.Close()) }()
 	if v.size < len(code)+secondsBytes {
 		return fmt.Errorf("the vDSO's clock_gettime has %d bytes, %d are needed", v.size, len(code)+secondsBytes)
 	}
@@ -98,12 +98,12 @@ func install(pid int, offset time.Duration) error {
 
 // Shift sets how far the wall clock of a running process is ahead of the machine's, in whole seconds. The process must have been started
 // by Run.
-func Shift(pid int, offset time.Duration) error {
+func Shift(pid int, offset time.Duration) (err error) {
 	v, err := openVDSO(pid)
 	if err != nil {
 		return err
 	}
-	defer v.Close()
+	defer func() { err = errors.Join(err, v.Close()) }()
 	present := make([]byte, len(code))
 	if _, err := v.ReadAt(present, v.at); err != nil {
 		return fmt.Errorf("clockjump: %w", err)
