@@ -45,13 +45,15 @@ type attempt struct {
 	exit             serverproc.ExitStatus
 	failure          string
 
-	leftInLog int64 // acked records that were flushed only after another start
-	ceilings  []results.Ceiling
+	interrupted bool  // the user ended the load early
+	leftInLog   int64 // acked records that were flushed only after another start
+	ceilings    []results.Ceiling
 }
 
 func (a *attempt) ledgerPath() string { return filepath.Join(a.dir, "ledger") }
 
-// carryOut returns nil without an error where ctx ended before there was a result.
+// carryOut returns nil without an error where ctx ended before anything was measured. Where it ended meanwhile, what was measured until
+// then is verified and returned, and does not count.
 func (a *attempt) carryOut(ctx context.Context) (*results.Repetition, error) {
 	config := a.scenario.Load.EngineConfig()
 	// crypto/rand.Read never fails.
@@ -67,6 +69,11 @@ func (a *attempt) carryOut(ctx context.Context) (*results.Repetition, error) {
 		return nil, ignoreInterrupt(ctx, err)
 	}
 	loadErr := a.putLoad(ctx, config, header)
+	if a.interrupted = a.cutShort(ctx); a.interrupted {
+		// What was measured until now is read back and kept; a second interrupt ends the program.
+		ctx, loadErr = context.WithoutCancel(ctx), nil
+		a.run.options.Console.line("interrupted: draining, and reading back what was acked until now")
+	}
 	if loadErr == nil {
 		a.checkAckLevel(config)
 	}
@@ -77,8 +84,10 @@ func (a *attempt) carryOut(ctx context.Context) (*results.Repetition, error) {
 	if loadErr = errors.Join(loadErr, a.server.Close()); loadErr != nil {
 		return nil, ignoreInterrupt(ctx, loadErr)
 	}
-	if err := a.takeCeilings(ctx); err != nil {
-		return nil, ignoreInterrupt(ctx, err)
+	if !a.interrupted {
+		if err := a.takeCeilings(ctx); err != nil {
+			return nil, ignoreInterrupt(ctx, err)
+		}
 	}
 	if ctx.Err() != nil {
 		return nil, nil
@@ -93,6 +102,11 @@ func (a *attempt) carryOut(ctx context.Context) (*results.Repetition, error) {
 		return nil, ignoreInterrupt(ctx, err)
 	}
 	return a.measure(verification)
+}
+
+// cutShort tells whether the user ended the load after something had been measured.
+func (a *attempt) cutShort(ctx context.Context) bool {
+	return ctx.Err() != nil && a.failure == "" && a.load != nil && a.load.Measured.AckedWithin.Records > 0 && a.server.Running()
 }
 
 // checkAckLevel holds the server to the level that it was asked for.
@@ -156,7 +170,7 @@ func (a *attempt) putLoad(ctx context.Context, config engine.Config, header ledg
 	a.sampler = newSampler(a.server)
 	config.Progress = func(p engine.Progress) {
 		a.sampler.sample(p)
-		a.run.options.Console.Tick(p)
+		a.run.options.Console.tick(p, a.sampler.backlogNow)
 	}
 	before, err := machine.ReadCPUTimes()
 	if err != nil {

@@ -59,8 +59,21 @@ func (c *Console) begin(s *scenarios.Scenario, index int) {
 	c.show("starting")
 }
 
+// Expect says how long the load takes that comes, where no scenario does.
+func (c *Console) Expect(length time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.length = length
+}
+
 // Tick shows a progress report of the engine.
-func (c *Console) Tick(p engine.Progress) {
+func (c *Console) Tick(p engine.Progress) { c.tick(p, unknownBacklog) }
+
+// unknownBacklog stands for the backlog of a server that cannot be asked.
+const unknownBacklog = -1
+
+// tick shows a progress report, and how many records wait in the server's log to be flushed.
+func (c *Console) tick(p engine.Progress, backlog int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	due := c.now().Sub(c.lastPlain) >= plainInterval
@@ -71,6 +84,12 @@ func (c *Console) Tick(p engine.Progress) {
 	text := fmt.Sprintf("%s: %s acked, p50 %s, p99 %s, %d in flight", p.Phase,
 		results.FormatValue(float64(p.AckedRecords), "records/s"),
 		results.FormatValue(float64(p.ResponseP50), "ns"), results.FormatValue(float64(p.ResponseP99), "ns"), p.InFlight)
+	if backlog != unknownBacklog {
+		text += fmt.Sprintf(", backlog %s", results.FormatValue(float64(backlog), "records"))
+	}
+	if p.RefusedTotal > 0 {
+		text += fmt.Sprintf(", %d batches refused", p.RefusedTotal)
+	}
 	if left := max(0, c.length-p.Elapsed) + c.remaining; left > 0 {
 		text += fmt.Sprintf(", %s of load left", left.Round(time.Second))
 	}

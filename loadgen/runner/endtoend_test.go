@@ -212,12 +212,37 @@ func TestRunEndsCleanlyWhenInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	console := NewConsole(writerFunc(func(text string) {
-		// The first progress line comes while the load runs.
-		if bytes.Contains([]byte(text), []byte("in flight")) {
+		// The first progress line that says so comes while the measured load runs.
+		if strings.Contains(text, "measured: ") && strings.Contains(text, "backlog") {
 			cancel()
 		}
 	}), true, list)
 	result, err := Run(ctx, Options{Scenarios: list, Server: serverBinary, WorkDir: workDir(t), Console: console})
+	require.NoError(t, err)
+	require.Equal(t, results.ExitInterrupted, result.Verdict.ExitCode)
+	require.Len(t, result.Scenarios[0].Repetitions, 1, "what was measured until then is kept")
+	repetition := result.Scenarios[0].Repetitions[0]
+	require.Regexp(t, `^interrupted after .* of 1h0m0s$`, repetition.Invalid[0])
+	require.Positive(t, repetition.Metrics["acked_records_per_second"])
+	require.True(t, repetition.Verify.Checked)
+	require.True(t, repetition.Verify.Intact(), repetition.Verify.Faults())
+	require.Positive(t, repetition.Verify.Acked)
+	require.NotEmpty(t, repetition.Histograms["server_commit"])
+}
+
+// TestAnInterruptBeforeAnythingWasMeasuredLeavesNothing: during the warm-up.
+func TestAnInterruptBeforeAnythingWasMeasuredLeavesNothing(t *testing.T) {
+	list := []*scenarios.Scenario{scenarioFrom(t, tinyLoad)}
+	list[0].Load.Phases[0].Duration = time.Hour
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	console := NewConsole(writerFunc(func(text string) {
+		if strings.Contains(text, "in flight") {
+			cancel()
+		}
+	}), true, list)
+	dir := workDir(t)
+	result, err := Run(ctx, Options{Scenarios: list, Server: serverBinary, WorkDir: dir, Console: console})
 	require.NoError(t, err)
 	require.Equal(t, results.ExitInterrupted, result.Verdict.ExitCode)
 	require.Empty(t, result.Scenarios[0].Repetitions)

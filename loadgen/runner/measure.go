@@ -1,7 +1,9 @@
 package runner
 
 import (
+	"fmt"
 	"runtime"
+	"slices"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -45,7 +47,11 @@ func (a *attempt) measure(verification verification) (*results.Repetition, error
 	results.AddGrowthMetrics(repetition.Metrics, a.sampler.measured(a.scenario.Load.WarmUp()))
 	server := newAbsorbed(a.stages["ack"], a.scenario.Load.Window(), measured.Duration, a.scenario.Load.InFlight)
 	repetition.Validity = checkValidity(a.scenario.Validity, repetition.Metrics, server)
-	repetition.Invalid = append(broken(repetition.Validity), disturbed(a.scenario.Validity, a.ceilings)...)
+	if a.interrupted {
+		repetition.Invalid = append(repetition.Invalid, fmt.Sprintf("interrupted after %s of %s",
+			measured.Duration.Round(10*time.Millisecond), a.scenario.Load.Measured()))
+	}
+	repetition.Invalid = slices.Concat(repetition.Invalid, broken(repetition.Validity), disturbed(a.scenario.Validity, a.ceilings))
 	return repetition, nil
 }
 

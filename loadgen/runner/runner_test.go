@@ -220,14 +220,19 @@ func TestConsole(t *testing.T) {
 		console.begin(scenario, 0)
 		for second := range 6 {
 			clock = clock.Add(time.Second)
-			console.Tick(engine.Progress{Elapsed: time.Duration(second+1) * time.Second, Phase: "measured", AckedRecords: 50_000})
+			console.tick(engine.Progress{Elapsed: time.Duration(second+1) * time.Second, Phase: "measured", AckedRecords: 50_000, RefusedTotal: uint64(second / 4)}, 1_250_000)
 		}
 		console.judged(&results.Scenario{Name: "s", State: results.Fail, Reasons: []string{"slow"}})
 		return out.String()
 	}
 	plain := show(false)
 	require.NotContains(t, plain, "\x1b")
-	require.Equal(t, "s 1/2: starting\ns 1/2: measured: 50.0k records/s acked, p50 0 ns, p99 0 ns, 0 in flight, 15s of load left\ns                  FAIL: slow\n", plain)
+	require.Equal(t, "s 1/2: starting\ns 1/2: measured: 50.0k records/s acked, p50 0 ns, p99 0 ns, 0 in flight, backlog 1.25M records, 1 batches refused, 15s of load left\ns                  FAIL: slow\n", plain)
+	var out bytes.Buffer
+	load := NewConsole(&out, true, nil)
+	load.Expect(10 * time.Second)
+	load.Tick(engine.Progress{Elapsed: 4 * time.Second, Phase: "measured"})
+	require.Contains(t, out.String(), "0 in flight, 6s of load left", "a load without a run: no backlog is known")
 	live := show(true)
 	require.Equal(t, 7+1, bytes.Count([]byte(live), []byte("\r\x1b[K")), "start, six ticks, and the line is emptied for the verdict")
 }

@@ -21,7 +21,7 @@ type sampler struct {
 	writeBytes   int64
 	rssPeakBytes int64
 
-	backlogPeak int64 // in records
+	backlogPeak, backlogNow int64 // in records
 }
 
 // backlogTimeout bounds the question for the backlog, so that a server in trouble holds up the progress report for a moment only.
@@ -60,15 +60,15 @@ func (s *sampler) sample(p engine.Progress) {
 	}
 	cpu := s.advance()
 	s.lastAt = p.Elapsed
-	backlog := s.backlog()
-	s.backlogPeak = max(s.backlogPeak, backlog)
+	s.backlogNow = s.backlog()
+	s.backlogPeak = max(s.backlogPeak, s.backlogNow)
 	s.timeline = append(s.timeline, results.Sample{
 		ElapsedNanos:     int64(p.Elapsed),
 		AckedRate:        float64(p.AckedRecords) / interval.Seconds(),
 		ResponseP99Nanos: int64(p.ResponseP99),
 		ServerCPUPct:     100 * float64(cpu) / float64(interval),
 		ServerRSSBytes:   s.last.RSSBytes,
-		BacklogRecords:   backlog,
+		BacklogRecords:   s.backlogNow,
 	})
 }
 

@@ -158,6 +158,7 @@ func load(ctx context.Context, config engine.Config, flags loadFlags) (err error
 		config.Ledger = writer
 	}
 	console := runner.NewConsole(os.Stderr, term.IsTerminal(int(os.Stderr.Fd())), nil)
+	console.Expect(flags.warmUp + flags.duration)
 	config.Progress = console.Tick
 	result, runErr := engine.Run(ctx, config)
 	console.Clear()
