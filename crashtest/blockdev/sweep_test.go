@@ -97,6 +97,16 @@ func TestWhatADeadProcessHasLeftIsSwept(t *testing.T) {
 	require.Empty(t, roots)
 }
 
+// TestNothingInheritsTheDevice: a process that outlives the test must not keep the device of its own file system waiting for it.
+func TestNothingInheritsTheDevice(t *testing.T) {
+	newHost(t)
+	child := exec.Command("sh", "-c", "ls -l /proc/$$/fd")
+	out, err := child.CombinedOutput()
+	require.NoError(t, err, string(out))
+	require.Contains(t, string(out), "/dev/null", "otherwise this looks in the wrong place")
+	require.NotContains(t, string(out), "/dev/fuse")
+}
+
 // TestAHostThatIsClosedLeavesNothing closes it while a device is mounted and written to, as a test that has failed does.
 func TestAHostThatIsClosedLeavesNothing(t *testing.T) {
 	newHost(t)

@@ -53,7 +53,7 @@ type book struct {
 }
 
 // Mixed are generators of all kinds of calls and layouts: records come as rows and as columns, in streams and in unary calls, one at a time
-// and in hundreds, acked when they are synced or when they are committed. They send about 25,000 records a second, until they are stopped.
+// and in hundreds, acked when they are synced or when they are committed. They send about 12,000 records a second, until they are stopped.
 func Mixed() []engine.Config {
 	shapes := []engine.Config{
 		{Method: engine.Stream, Layout: engine.Columns, Client: engine.Prepared, InFlight: 6, BatchRecords: 200},
@@ -61,7 +61,7 @@ func Mixed() []engine.Config {
 		{Method: engine.Unary, Layout: engine.Rows, Client: engine.Live, InFlight: 1, BatchRecords: 1},
 		{Method: engine.Unary, Layout: engine.Columns, Client: engine.Live, InFlight: 1, BatchRecords: 20},
 	}
-	for i, recordsPerSecond := range []float64{16_000, 6_000, 300, 400} {
+	for i, recordsPerSecond := range []float64{8_000, 3_000, 300, 400} {
 		shapes[i].AckLevel = storagepb.AckLevel_ACK_LEVEL_WAL_SYNCED
 		shapes[i].Phases = []engine.Phase{{Name: "until stopped", Duration: time.Hour, RecordsPerSecond: recordsPerSecond, Arrivals: engine.Poisson}}
 	}
