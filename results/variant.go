@@ -64,6 +64,11 @@ func newVariantComparison(variants []Scenario) VariantComparison {
 			}
 		}
 	}
+	for _, variant := range variants {
+		if len(validRepetitions(variant.Repetitions)) == 0 {
+			changes.Notes = append(changes.Notes, variant.Variant+" has no valid repetition, so it cannot be compared")
+		}
+	}
 	changes.MarginPct = DefaultMarginPct
 	changes.conclude()
 	for _, change := range changes.Changes {

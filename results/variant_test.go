@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"math"
 	"math/rand/v2"
+	"os"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -53,6 +54,12 @@ func TestVariantsAreHeldAgainstTheFirstAndItsNoise(t *testing.T) {
 	require.Contains(t, text.String(), "NOISE FLOOR")
 	require.Regexp(t, `slow +commit_p99_ns .* worse`, text.String())
 	text.Reset()
+	require.NoError(t, WriteHTML(&text, result))
+	requireWellFormed(t, text.Bytes())
+	if dir := os.Getenv(keepReports); dir != "" {
+		require.NoError(t, os.WriteFile(dir+"/variants.html", text.Bytes(), 0o644))
+	}
+	text.Reset()
 	require.NoError(t, WriteMarkdown(&text, result))
 	require.Contains(t, text.String(), "## tune: variants against direct")
 }
@@ -74,6 +81,16 @@ func TestAChangeNoLargerThanTheNoiseFloorIsNone(t *testing.T) {
 	require.Equal(t, BelowFloor, row.Verdict)
 	result.Scenarios = result.Scenarios[:2]
 	require.Equal(t, Worse, result.compareVariants()[0].Rows[0].Verdict, "without the second measurement nothing is known of the floor")
+}
+
+func TestVariantsWithoutAValidRepetitionAreNamed(t *testing.T) {
+	result := variantRun(2, map[string]float64{"a": 1, "b": 1, VariantAgain: 1}, "a", "b", VariantAgain)
+	for i := range result.Scenarios[1].Repetitions {
+		result.Scenarios[1].Repetitions[i].Invalid = []string{"steal"}
+	}
+	comparison := result.compareVariants()[0]
+	require.Empty(t, comparison.Rows)
+	require.Equal(t, []string{"b has no valid repetition, so it cannot be compared"}, comparison.Notes)
 }
 
 func TestRunsWithoutVariantsHaveNoComparison(t *testing.T) {
