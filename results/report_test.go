@@ -79,3 +79,20 @@ func TestTableNamesAckLevelAndDiskBesideTheRate(t *testing.T) {
 	require.Contains(t, table.String(), "fdatasync of 4 KiB p50 98.0 us p99 0.41 ms")
 	require.Contains(t, table.String(), "FAIL: Did not pass: ingest-1m, smoke.")
 }
+
+func TestAUnitThatAllShareStandsOnce(t *testing.T) {
+	for _, test := range []struct {
+		unit              string
+		median, low, high float64
+		want              string
+	}{
+		{"ns", 1.04e6, 0.96e6, 1.1e6, "1.04 ms [0.96 to 1.10]"},
+		{"ns", 1.04e6, 0.96e6, 1.1e9, "1.04 ms [0.96 ms to 1.10 s]"},
+		{"records/s", 1.1e6, 1.05e6, 1.2e6, "1.10M records/s [1.05M to 1.20M]"},
+		{"ratio", 0.5, 0.4, 0.6, "0.500 [0.400 to 0.600]"},
+		{"%", 5, 5, 5, "5.0%"},
+	} {
+		o := Objective{Unit: test.unit, Median: &test.median, Low: &test.low, High: &test.high}
+		require.Equal(t, test.want, o.Figure())
+	}
+}

@@ -30,7 +30,12 @@ func (o Objective) Figure() string {
 	if low == high {
 		return figure
 	}
-	return figure + " [" + strings.TrimSuffix(low, " "+o.Unit) + " to " + strings.TrimSuffix(high, " "+o.Unit) + "]"
+	// "1.04 ms [0.96 to 1.10]": a unit that all three share stands once.
+	_, unit, _ := strings.Cut(figure, " ")
+	if unit != "" && strings.HasSuffix(low, " "+unit) && strings.HasSuffix(high, " "+unit) {
+		low, high = strings.TrimSuffix(low, " "+unit), strings.TrimSuffix(high, " "+unit)
+	}
+	return figure + " [" + low + " to " + high + "]"
 }
 
 // Margin is how far the median is from the limit on the good side, in percent of the limit; empty where that has no meaning.

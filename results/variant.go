@@ -90,7 +90,7 @@ func newVariantComparison(variants []Scenario) VariantComparison {
 const BelowFloor = "within the noise floor"
 
 // variantsNote explains the table's columns.
-const variantsNote = "Variants ran in turn, forwards and then backwards (ABBA), each repetition with a fresh server on an empty disk. " +
+const variantsNote = "Variants ran in turn, forwards and then backwards (ABBA), each repetition with a fresh server on an empty directory. " +
 	"Noise floor: the largest difference within the interval of the first variant against itself, measured in the same turns; " +
 	"no smaller change can be shown here with so many repetitions. Exact two-sided Mann-Whitney U test with Holm's correction."
 
