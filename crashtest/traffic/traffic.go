@@ -12,7 +12,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/ingestor-project/ingestor/crashtest/acks"
 	"github.com/ingestor-project/ingestor/loadgen/engine"
 	"github.com/ingestor-project/ingestor/loadgen/ledger"
 	"github.com/ingestor-project/ingestor/loadgen/record"
@@ -163,18 +162,6 @@ func (t *Traffic) Stop() error {
 		err = errors.Join(err, b.writer.Close())
 	}
 	return err
-}
-
-// AckedBatches is how many batches were acked so far.
-func (t *Traffic) AckedBatches() (acked uint64, err error) {
-	for _, b := range t.books {
-		n, err := acks.Count(b.path, b.writer)
-		if err != nil {
-			return 0, err
-		}
-		acked += n
-	}
-	return acked, nil
 }
 
 // Ledgers are the paths of the ledgers.
