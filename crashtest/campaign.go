@@ -254,6 +254,9 @@ const roundAcks = 50
 // calmAcks is how many batches of each generator are acked after a round's last crash, and lost at none of the ack levels.
 const calmAcks = 5
 
+// calmRate is the rate of the largest load then, in records a second.
+const calmRate = 2000
+
 // Round lets crash end the server's process crashes times under load, judges each time what is left, and restarts it. After the last crash two
 // recoveries are compared; then batches of all kinds are sent, the server is drained, and everything since the campaign's start is judged.
 // It returns the number of batches acked in the round.
@@ -289,7 +292,10 @@ func (c *Campaign) Round(ctx context.Context, crashes int, crash func() error) (
 
 // calm sends batches of all kinds to a server that is not ended by force any more.
 func (c *Campaign) calm(ctx context.Context) error {
-	if err := c.startLoad(ctx, append(c.durableShapes(), c.volatileShapes()...)); err != nil {
+	shapes := append(c.durableShapes(), c.volatileShapes()...)
+	// The sinks must catch up with what the crashes have left.
+	shapes[0].rate = calmRate
+	if err := c.startLoad(ctx, shapes); err != nil {
 		return err
 	}
 	l := c.load
