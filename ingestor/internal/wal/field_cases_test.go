@@ -14,6 +14,7 @@ import (
 
 	"github.com/ingestor-project/ingestor/ingestor/internal/vfs"
 	"github.com/ingestor-project/ingestor/ingestor/internal/vfs/crashfs"
+	"github.com/ingestor-project/ingestor/internal/crashlevel"
 )
 
 // What went wrong in other systems, each made to happen here. The references are issues on GitHub.
@@ -153,7 +154,7 @@ func TestField_Pebble567_RecycledTailIsReplayed(t *testing.T) {
 			then := *o
 			opt := opt
 			opt.FirstLSN = o.below
-			visited, _, err := fsys.Freeze().Visit(300, uint64(n), func(f *crashfs.FS, _ uint64) error { return holds(&then, opt)(f) })
+			visited, _, err := fsys.Freeze().Visit(crashlevel.Pick(t, 40, 300, 3000), uint64(n), func(f *crashfs.FS, _ uint64) error { return holds(&then, opt)(f) })
 			require.NoError(t, err)
 			require.NotZero(t, visited)
 			return nil
@@ -177,7 +178,7 @@ func TestField_Rocksdb12489_NewerSegmentDurableOlderNot(t *testing.T) {
 	o := &oracle{}
 	fsys.Before(func(op crashfs.Op) error {
 		then := *o
-		visited, _, err := fsys.Freeze().Visit(200, 1, func(f *crashfs.FS, _ uint64) error { return holds(&then, opt)(f) })
+		visited, _, err := fsys.Freeze().Visit(crashlevel.Pick(t, 30, 200, 2000), 1, func(f *crashfs.FS, _ uint64) error { return holds(&then, opt)(f) })
 		require.NoError(t, err)
 		require.NotZero(t, visited)
 		return nil
@@ -225,7 +226,7 @@ func TestField_Cockroach68319_CrashJustAfterRecovery(t *testing.T) {
 	fsys.Before(nil)
 	require.NoError(t, w.Close())
 	tails := map[int]bool{}
-	visited, complete, err := torn.Visit(400, 1, func(f *crashfs.FS, _ uint64) error {
+	visited, complete, err := torn.Visit(crashlevel.Pick(t, 100, 1296, 1296), 1, func(f *crashfs.FS, _ uint64) error {
 		opt := opt
 		opt.FS = f
 		w, err := Open(context.Background(), opt)
@@ -240,7 +241,7 @@ func TestField_Cockroach68319_CrashJustAfterRecovery(t *testing.T) {
 		after := o.settled(got)
 		var broken error
 		f.Before(func(op crashfs.Op) error { // the new segment is under way
-			_, _, err := f.Freeze().Visit(3, 1, func(f *crashfs.FS, _ uint64) error { return holds(&after, opt)(f) })
+			_, _, err := f.Freeze().Visit(2, 1, func(f *crashfs.FS, _ uint64) error { return holds(&after, opt)(f) })
 			broken = errors.Join(broken, err)
 			return nil
 		})
@@ -264,7 +265,7 @@ func TestField_Influxdb26549_EmptySegmentIsSkipped(t *testing.T) {
 	fsys := crashfs.New()
 	opt := fieldOptions(fsys, 12<<10, -1)
 	fsys.Before(func(op crashfs.Op) error {
-		_, _, err := fsys.Freeze().Visit(200, 1, func(f *crashfs.FS, _ uint64) error {
+		_, _, err := fsys.Freeze().Visit(crashlevel.Pick(t, 30, 200, 2000), 1, func(f *crashfs.FS, _ uint64) error {
 			names, _ := f.List("wal")
 			for _, name := range names {
 				if size, err := f.SizeBytes(filepath.Join("wal", name)); err == nil && size != 12<<10 && strings.HasSuffix(name, ".wal") {

@@ -99,7 +99,7 @@ func TestRepairMayCrashAnywhere(t *testing.T) {
 	img := newImage(t, true)
 	r := &repairTest{
 		opt: func(f *crashfs.FS) Options { return repairOptions(f, img) }, name: img.segments()[0],
-		deepEvery: crashlevel.Pick(t, 20, 10, 4), deepBound: crashlevel.Pick(t, 2, 2, 10),
+		deepEvery: crashlevel.Pick(t, 100, 60, 4), deepBound: crashlevel.Pick(t, 1, 1, 10),
 	}
 	r.damaged = bytes.Clone(img.files[r.name])
 	clear(sector(r.damaged, 8192, 4096))
