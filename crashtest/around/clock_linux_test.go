@@ -63,7 +63,10 @@ func TestTheClockJumps(t *testing.T) {
 	c.rounds(run, crashlevel.Pick(t, 4, 14, 700), c.alone, func(i int) error {
 		offset := offsets[c.Rng.IntN(len(offsets))]
 		if i%4 == 3 {
-			if err := c.Crash(t.Context(), c.KillAtRandom); err != nil {
+			if err := c.AwaitAcks(uint64(1 + c.Rng.IntN(40))); err != nil {
+				return err
+			}
+			if err := c.kill(t.Context()); err != nil {
 				return err
 			}
 			c.SetWrap(clockAhead(t, offset))

@@ -50,11 +50,7 @@ func TestKilledWhileTheOutcomeIsUnknown(t *testing.T) {
 		if err := c.cutTransaction(p, i); err != nil {
 			return err
 		}
-		err := c.Crash(t.Context(), func() error {
-			_, err := c.Kill()
-			return err
-		})
-		if err != nil {
+		if err := c.kill(t.Context()); err != nil {
 			return err
 		}
 		if err := checkpointFits(t.Context(), dsn); err != nil {

@@ -134,7 +134,10 @@ func TestADatabaseThatNeverAnswers(t *testing.T) {
 		case 0: // the connections break
 			p.Drop()
 		case 1: // the server is killed, and starts before a database that does not answer
-			if err := c.Crash(t.Context(), c.KillAtRandom); err != nil {
+			if err := c.AwaitAcks(uint64(1 + c.Rng.IntN(40))); err != nil {
+				return err
+			}
+			if err := c.kill(t.Context()); err != nil {
 				return err
 			}
 			if err := c.Restart(t.Context()); err != nil {

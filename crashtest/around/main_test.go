@@ -117,6 +117,14 @@ func (c *campaign) rounds(run *crashlevel.Run, faults int, during func(round fun
 	c.t.Logf("%d faults under load; %d batches acked, all judged", faults, c.Acked)
 }
 
+// kill ends the server by SIGKILL and judges what is left. KillAtRandom would hold a server that has run for long to the bound on its first ack.
+func (c *campaign) kill(ctx context.Context) error {
+	return c.Crash(ctx, func() error {
+		_, err := c.Kill()
+		return err
+	})
+}
+
 // alone runs a round without a load beside the campaign's own.
 func (c *campaign) alone(round func() error) error {
 	if err := round(); err != nil {
