@@ -114,13 +114,15 @@ func TestSearchAgainstTheRealServer(t *testing.T) {
 	list := []*scenarios.Scenario{scenarioFrom(t, text)}
 	var console bytes.Buffer
 	result, err := Search(t.Context(), Options{Scenarios: list, Server: serverBinary, WorkDir: workDir(t), Console: NewConsole(&console, false, list)},
-		SearchOptions{From: 2000, To: 3000, PrecisionPct: 5, Probe: 200 * time.Millisecond})
+		SearchOptions{From: 2000, To: 3000, PrecisionPct: 50, Probe: 200 * time.Millisecond})
 	require.NoError(t, err, console.String())
 	found := result.Scenarios[0]
 	require.NotNil(t, found.Search)
-	// On a machine that cannot carry 2,000 records a second in time nothing is found; the form of the result is the same.
+	// How far a busy machine gets is not asked here; the form of the result is the same.
+	require.NotEmpty(t, found.Search.Probes)
 	for _, probe := range found.Search.Probes {
-		require.Contains(t, []float64{2000, 3000, 2000 * math.Sqrt(1.5)}, probe.OfferedRate)
+		require.GreaterOrEqual(t, probe.OfferedRate, 2000.0)
+		require.LessOrEqual(t, probe.OfferedRate, 3000.0)
 	}
 	if found.Search.Highest > 0 {
 		require.Len(t, found.Repetitions, confirmations)
