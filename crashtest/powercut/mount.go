@@ -2,6 +2,7 @@ package powercut
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -27,7 +28,7 @@ func Mount(d *Disk, dir string) (*Mounted, error) {
 	server, err := fusefs.Mount(dir, &dirNode{disk: d, dir: d.root}, &fusefs.Options{
 		EntryTimeout: &never, AttrTimeout: &never, NegativeTimeout: &never,
 		MountOptions: fuse.MountOptions{
-			DirectMount: true, FsName: "powercut", Name: "powercut", MaxWrite: maxWriteBytes, DisableXAttrs: true,
+			DirectMount: true, DirectMountStrict: true, FsName: "powercut", Name: "powercut", MaxWrite: maxWriteBytes, DisableXAttrs: true,
 		},
 	})
 	if err != nil {
@@ -36,9 +37,17 @@ func Mount(d *Disk, dir string) (*Mounted, error) {
 	return &Mounted{server}, nil
 }
 
+// unmountPatience bounds the wait for a mount to be free. A process that is just being started, by another test of this one's, has all of
+// its files open until it becomes the program that it is to run.
+const unmountPatience = 30 * time.Second
+
 // Unmount ends the service. REQUIRES: no process uses the mount.
 func (m *Mounted) Unmount() error {
-	if err := m.server.Unmount(); err != nil {
+	err := m.server.Unmount()
+	for deadline := time.Now().Add(unmountPatience); errors.Is(err, syscall.EBUSY) && time.Now().Before(deadline); {
+		err = m.server.Unmount()
+	}
+	if err != nil {
 		return fmt.Errorf("unmount the power-cut file system: %w", err)
 	}
 	m.server.Wait()

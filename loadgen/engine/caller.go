@@ -113,7 +113,10 @@ func (c *caller) failed(ctx context.Context, s *sentBatch, err error, now time.D
 	case what == retry && overdue && !s.unsure:
 		c.run.recorder.refused(c.shard, &s.flight, name)
 		return false, c.run.book.refused(&s.Sent, detail.GetCode())
-	case what == forsake || overdue || pause(ctx, pauseAfter(s.attempts)) != nil:
+	case what == forsake:
+		c.run.recorder.unknown(c.shard, &s.flight)
+		return false, c.run.book.forsaken(&s.Sent, detail.GetCode())
+	case overdue || pause(ctx, pauseAfter(s.attempts)) != nil:
 		c.run.recorder.unknown(c.shard, &s.flight)
 		return false, nil
 	}

@@ -263,7 +263,7 @@ func (l *lane) answer(r *answer) error {
 	case forsake:
 		l.run.recorder.unknown(l.shard, &b.flight)
 		l.settle(b)
-		return nil
+		return l.run.book.forsaken(&b.Sent, code)
 	default:
 		l.run.recorder.refused(l.shard, &b.flight, codeName(code))
 		l.settle(b)

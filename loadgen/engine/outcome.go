@@ -110,5 +110,15 @@ func (b book) refused(s *ledger.Sent, code storagepb.ErrorCode) error {
 	})
 }
 
+// forsaken notes a refusal of a batch that may have been stored before.
+func (b book) forsaken(s *ledger.Sent, code storagepb.ErrorCode) error {
+	if b.ledger == nil {
+		return nil
+	}
+	return b.ledger.Forsaken(ledger.Refused{
+		Producer: s.Producer, Epoch: s.Epoch, Sequence: s.Sequence, Code: byte(code),
+	})
+}
+
 // pause waits for d, or until ctx ends.
 func pause(ctx context.Context, d time.Duration) error { return coarseSleep(ctx, d) }

@@ -25,6 +25,7 @@ const (
 	kindAcked
 	kindRefused
 	kindCrashed
+	kindForsaken
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

@@ -35,6 +35,7 @@ type Batch struct {
 	State     State
 	Level     byte
 	Code      byte // of the refusal
+	Forsaken  bool // refused with Code, but an earlier attempt may have stored it: State is Unknown
 	Duplicate bool // the ack was for a batch that had been stored before
 }
 
@@ -172,7 +173,7 @@ func (l *Ledger) apply(e *entry) string {
 	switch {
 	case b == nil || e.epoch != p.Epoch:
 		return "an answer to a batch that was not sent"
-	case b.State != Unknown:
+	case b.State != Unknown || b.Forsaken:
 		return "a second answer to one batch"
 	case e.kind == kindAcked && e.c != b.Records:
 		return "an ack for another number of records than were sent"
@@ -180,6 +181,8 @@ func (l *Ledger) apply(e *entry) string {
 		b.State, b.FirstLSN, b.Level, b.Duplicate = Stored, e.a, e.code, e.d == 1
 	case e.kind == kindRefused:
 		b.State, b.Code = Absent, e.code
+	case e.kind == kindForsaken:
+		b.Forsaken, b.Code = true, e.code
 	default:
 		return fmt.Sprintf("unknown kind of entry %d", e.kind)
 	}

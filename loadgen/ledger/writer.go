@@ -70,6 +70,11 @@ func (w *Writer) Refused(r Refused) error {
 	return w.write(&entry{kind: kindRefused, code: r.Code, producer: r.Producer, epoch: r.Epoch, sequence: r.Sequence})
 }
 
+// Forsaken notes a negative answer to a batch that an earlier attempt may have stored.
+func (w *Writer) Forsaken(r Refused) error {
+	return w.write(&entry{kind: kindForsaken, code: r.Code, producer: r.Producer, epoch: r.Epoch, sequence: r.Sequence})
+}
+
 // Crashed notes that the server's process was ended by force.
 func (w *Writer) Crashed() error { return w.write(&entry{kind: kindCrashed}) }
 
