@@ -115,7 +115,7 @@ func (c *caller) failed(ctx context.Context, s *sentBatch, err error, now time.D
 		return false, c.run.book.refused(&s.Sent, detail.GetCode())
 	case what == forsake:
 		c.run.recorder.unknown(c.shard, &s.flight)
-		return false, c.run.book.forsaken(&s.Sent, detail.GetCode())
+		return false, c.run.book.turnedDown(&s.Sent, detail.GetCode())
 	case overdue || pause(ctx, pauseAfter(s.attempts)) != nil:
 		c.run.recorder.unknown(c.shard, &s.flight)
 		return false, nil

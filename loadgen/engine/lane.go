@@ -256,14 +256,15 @@ func (l *lane) answer(r *answer) error {
 	code := r.err.GetCode()
 	switch judge(code, b.unsure) {
 	case retry:
-		return fmt.Errorf("%w: %s", errRestart, codeName(code))
+		// A later batch that is under way may be stored, which makes this one out of order when it is sent again.
+		return errors.Join(fmt.Errorf("%w: %s", errRestart, codeName(code)), l.run.book.turnedDown(&b.Sent, code))
 	case unsure:
 		b.unsure = true
 		return fmt.Errorf("%w: %s", errRestart, codeName(code))
 	case forsake:
 		l.run.recorder.unknown(l.shard, &b.flight)
 		l.settle(b)
-		return l.run.book.forsaken(&b.Sent, code)
+		return l.run.book.turnedDown(&b.Sent, code)
 	default:
 		l.run.recorder.refused(l.shard, &b.flight, codeName(code))
 		l.settle(b)

@@ -110,12 +110,12 @@ func (b book) refused(s *ledger.Sent, code storagepb.ErrorCode) error {
 	})
 }
 
-// forsaken notes a refusal of a batch that may have been stored before.
-func (b book) forsaken(s *ledger.Sent, code storagepb.ErrorCode) error {
+// turnedDown notes a negative answer to one attempt, after which the outcome is still unknown.
+func (b book) turnedDown(s *ledger.Sent, code storagepb.ErrorCode) error {
 	if b.ledger == nil {
 		return nil
 	}
-	return b.ledger.Forsaken(ledger.Refused{
+	return b.ledger.TurnedDown(ledger.Refused{
 		Producer: s.Producer, Epoch: s.Epoch, Sequence: s.Sequence, Code: byte(code),
 	})
 }

@@ -10,14 +10,14 @@
 //	sent      Unix ms          first row   records   endpoint<<14 | tenant
 //	acked     first LSN        0           records   1 when the server called it a duplicate
 //	refused   0                0           0         0
-//	forsaken  0                0           0         0
+//	turned down 0              0           0         0
 //	crashed   0                0           0         0        (producer, epoch and sequence are 0 as well)
 //
 // All numbers are little-endian; the CRC covers the 40 bytes before it. "Sent" is written before the batch is given to the
 // network, "acked" and "refused" after its answer was read. A batch with "sent" alone has an unknown outcome: the server may hold all of
-// it or none of it. "Forsaken" is a refusal of a batch that an earlier attempt may have stored: its outcome stays unknown, and
-// it is not sent again. "Crashed" is written by who ends the server's process by force: what is acked as BUFFERED anywhere in
-// this ledger may be lost.
+// it or none of it. "Turned down" is a negative answer after which the outcome is still unknown: an earlier attempt may have stored the
+// batch, or another one will follow. "Crashed" is written by who ends the server's process by force: what is acked as BUFFERED
+// anywhere in this ledger may be lost.
 //
 // Entries are buffered: the ledger survives the death of the server, not that of the load generator. Flush and Close write
 // everything. A reader accepts a torn last entry and stops there; damage before the end is an error.

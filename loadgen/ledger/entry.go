@@ -25,7 +25,7 @@ const (
 	kindAcked
 	kindRefused
 	kindCrashed
-	kindForsaken
+	kindTurnedDown
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

@@ -95,20 +95,26 @@ func TestACrashIsRemembered(t *testing.T) {
 	require.Equal(t, Absent, l.Producers[0].Batch(2).State)
 }
 
-func TestAForsakenBatchStaysUnknown(t *testing.T) {
+func TestABatchThatWasTurnedDownStaysUnknownUntilItIsSettled(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ledger")
 	w, err := Create(path, header())
 	require.NoError(t, err)
+	read := func() *Batch {
+		require.NoError(t, w.Flush())
+		l, err := Open(path)
+		require.NoError(t, err)
+		return l.Producers[0].Batch(1)
+	}
 	require.NoError(t, w.Sent(batch(0, 1)))
-	require.NoError(t, w.Forsaken(Refused{Epoch: 3, Sequence: 1, Code: 9}))
-	require.NoError(t, w.Flush())
-	l, err := Open(path)
-	require.NoError(t, err)
-	b := l.Producers[0].Batch(1)
-	require.Equal(t, Unknown, b.State)
-	require.True(t, b.Forsaken)
-	require.Equal(t, byte(9), b.Code)
+	for range 2 {
+		require.NoError(t, w.TurnedDown(Refused{Epoch: 3, Sequence: 1, Code: 9}))
+		require.Equal(t, Unknown, read().State)
+		require.True(t, read().TurnedDown)
+	}
 	require.NoError(t, w.Acked(Acked{Epoch: 3, Sequence: 1, FirstLSN: 1, Records: 100, Level: 2}))
+	require.Equal(t, Stored, read().State)
+	require.False(t, read().TurnedDown)
+	require.NoError(t, w.TurnedDown(Refused{Epoch: 3, Sequence: 1, Code: 9}))
 	require.NoError(t, w.Close())
 	_, err = Open(path)
 	require.ErrorContains(t, err, "a second answer")

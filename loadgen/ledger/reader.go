@@ -35,8 +35,9 @@ type Batch struct {
 	State     State
 	Level     byte
 	Code      byte // of the refusal
-	Forsaken  bool // refused with Code, but an earlier attempt may have stored it: State is Unknown
-	Duplicate bool // the ack was for a batch that had been stored before
+	// TurnedDown tells whether an attempt got a negative answer that did not settle the outcome, and no positive one came after it.
+	TurnedDown bool
+	Duplicate  bool // the ack was for a batch that had been stored before
 }
 
 // Producer holds the batches of one producer; batch i has sequence First+i.
@@ -173,16 +174,16 @@ func (l *Ledger) apply(e *entry) string {
 	switch {
 	case b == nil || e.epoch != p.Epoch:
 		return "an answer to a batch that was not sent"
-	case b.State != Unknown || b.Forsaken:
+	case b.State != Unknown:
 		return "a second answer to one batch"
 	case e.kind == kindAcked && e.c != b.Records:
 		return "an ack for another number of records than were sent"
 	case e.kind == kindAcked:
-		b.State, b.FirstLSN, b.Level, b.Duplicate = Stored, e.a, e.code, e.d == 1
+		b.State, b.FirstLSN, b.Level, b.Duplicate, b.TurnedDown = Stored, e.a, e.code, e.d == 1, false
 	case e.kind == kindRefused:
 		b.State, b.Code = Absent, e.code
-	case e.kind == kindForsaken:
-		b.Forsaken, b.Code = true, e.code
+	case e.kind == kindTurnedDown:
+		b.TurnedDown = true
 	default:
 		return fmt.Sprintf("unknown kind of entry %d", e.kind)
 	}

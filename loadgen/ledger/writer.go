@@ -70,9 +70,9 @@ func (w *Writer) Refused(r Refused) error {
 	return w.write(&entry{kind: kindRefused, code: r.Code, producer: r.Producer, epoch: r.Epoch, sequence: r.Sequence})
 }
 
-// Forsaken notes a negative answer to a batch that an earlier attempt may have stored.
-func (w *Writer) Forsaken(r Refused) error {
-	return w.write(&entry{kind: kindForsaken, code: r.Code, producer: r.Producer, epoch: r.Epoch, sequence: r.Sequence})
+// TurnedDown notes a negative answer to one attempt, after which the outcome is still unknown.
+func (w *Writer) TurnedDown(r Refused) error {
+	return w.write(&entry{kind: kindTurnedDown, code: r.Code, producer: r.Producer, epoch: r.Epoch, sequence: r.Sequence})
 }
 
 // Crashed notes that the server's process was ended by force.

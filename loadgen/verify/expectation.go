@@ -157,7 +157,7 @@ func (e *expectation) conclude(r *Report, examples *examples) {
 			for i := range p.Batches {
 				s := sent{p, &p.Batches[i], p.First + uint64(i)}
 				stored := e.concludeBatch(r, examples, &s)
-				if stored == 0 && s.State == ledger.Unknown && !s.Forsaken && !p.run.mayHaveHoles() {
+				if stored == 0 && s.State == ledger.Unknown && !s.TurnedDown && !p.run.mayHaveHoles() {
 					absent = append(absent, s)
 				}
 				if stored > 0 {
@@ -193,8 +193,8 @@ func (e *expectation) conclude(r *Report, examples *examples) {
 }
 
 // addHoles counts batches that are gone although the later batch with this sequence is stored. They may be gone, having had no answer, but
-// then everything after them must be: a client sends them again under the same sequence before it goes on, unless they are refused in the
-// end.
+// then everything after them must be: a client sends them again under the same sequence before it goes on. Where an attempt was
+// turned down, a later batch that was under way already may have been taken.
 func (r *Report) addHoles(examples *examples, absent []sent, later uint64) {
 	for i := range absent {
 		r.Holes++

@@ -411,3 +411,29 @@ func TestBufferedRecordsMayBeLostByACrashOnly(t *testing.T) {
 		})
 	}
 }
+
+// TestABatchThatWasTurnedDownMayBeAHole: while it was, a later one was under way.
+func TestABatchThatWasTurnedDownMayBeAHole(t *testing.T) {
+	for _, turnedDown := range []bool{false, true} {
+		w := newWorld(t)
+		w.rows = nil
+		w.ledgerPath = filepath.Join(t.TempDir(), "turned-down")
+		book, err := ledger.Create(w.ledgerPath, w.header)
+		require.NoError(t, err)
+		for sequence := uint64(1); sequence <= 2; sequence++ {
+			b := record.Batch{Sequence: sequence, UnixMilli: worldTime.UnixMilli(), Records: worldRecords}
+			require.NoError(t, book.Sent(ledger.Sent{Batch: b}))
+			if sequence == 2 {
+				require.NoError(t, book.Acked(ledger.Acked{Sequence: sequence, FirstLSN: 1, Records: worldRecords, Level: 2}))
+				w.rows = append(w.rows, w.batchRows(b, 0, 1))
+			}
+		}
+		if turnedDown {
+			require.NoError(t, book.TurnedDown(ledger.Refused{Sequence: 1, Code: 11}))
+		}
+		require.NoError(t, book.Close())
+		w.store()
+		require.Equal(t, !turnedDown, w.judge().Holes == 1)
+		require.Equal(t, turnedDown, w.judge().OK())
+	}
+}
