@@ -104,8 +104,8 @@ func readManifest(dataDir string) (*Manifest, error) {
 			err = errors.New("the line has no end")
 		}
 		switch {
-		case err != nil && number > 1 && len(bytes.TrimRight(rest, "\x00")) == 0:
-			return m, nil // torn
+		case err != nil && number > 1 && isTorn(content, rest):
+			return m, nil
 		case err != nil:
 			return nil, fmt.Errorf("verify: line %d of %s: %w", number, manifestPath, err)
 		case edit.Snapshot && edit.Format != manifestFormat:
@@ -119,6 +119,20 @@ func readManifest(dataDir string) (*Manifest, error) {
 		last, content = edit.Seq, rest
 	}
 	return m, nil
+}
+
+// isTorn tells whether a tail that begins with a wrong line is what a crash leaves of the last one: nothing follows the line, or sectors of it are
+// zeros or garbage, which may hold line breaks. A right line after a wrong one is damage.
+func isTorn(tail, rest []byte) bool {
+	if len(bytes.TrimRight(rest, "\x00")) == 0 {
+		return true
+	}
+	for line := range bytes.SplitSeq(rest, []byte("\n")) {
+		if _, err := parseEdit(line); err == nil {
+			return false
+		}
+	}
+	return bytes.ContainsFunc(tail, func(r rune) bool { return r != '\n' && (r < ' ' || r > '~') })
 }
 
 // list returns the files that exist, by path.

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"hash/crc32"
@@ -341,6 +342,35 @@ func TestDamagedManifestGivesNoJudgement(t *testing.T) {
 	require.NoError(t, os.WriteFile(path, content, 0o644))
 	_, err = Parquet(t.Context(), w.dir, w.ledgerPath)
 	require.Error(t, err)
+}
+
+// TestATornManifestIsReadUpToTheTear: sectors of the last line may hold anything, line breaks too.
+func TestATornManifestIsReadUpToTheTear(t *testing.T) {
+	next := manifestText(t, map[string]any{"seq": 6, "flushed": map[string]uint64{"parquet": 7}})
+	for name, test := range map[string]struct {
+		tail string
+		torn bool
+	}{
+		"no end":                      {next[:30], true},
+		"zeros before the end":        {"\x00\x00\x00" + next[3:], true},
+		"garbage with line breaks":    {"\x93\n\x17\n" + next[4:], true},
+		"garbage behind a line break": {next[:20] + "\n\x93" + next[22:], true},
+		"two wrong lines of text":     {"{\"crc32c\":\"00000000\"" + next[20:] + "x\n", false},
+		"a right line after garbage":  {"\x93\n" + next, false},
+	} {
+		w := newWorld(t)
+		w.store()
+		path := filepath.Join(w.dir, manifestPath)
+		content, err := os.ReadFile(path)
+		require.NoError(t, err)
+		content = append(content[:bytes.LastIndexByte(content, '\n')+1], test.tail...)
+		require.NoError(t, os.WriteFile(path, content, 0o644))
+		m, err := ReadManifest(w.dir)
+		require.Equal(t, test.torn, err == nil, "%s: %v", name, err)
+		if err == nil {
+			require.Empty(t, m.Flushed, name)
+		}
+	}
 }
 
 func TestEmptyDirectoryMissesEverythingAcked(t *testing.T) {
