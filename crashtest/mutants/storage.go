@@ -89,7 +89,7 @@ var parquetMutants = []Mutant{
 	{
 		Name: "parquet-not-read-back", Mistake: "files are not read back before the log below them is cut", Invariant: "8: what was written is what was meant",
 		File:  parquetDir + "/writer.go",
-		Edits: []Edit{{"\tif err := verify(w.lanes, w.fsys, temp, want); err != nil {", "\tif err := error(nil); err != nil {"}},
+		Edits: []Edit{{"\tif err := verify(w.lanes, w.fsys, temp, w.direct, want); err != nil {", "\tif err := error(nil); err != nil {"}},
 	},
 	{
 		Name: "parquet-read-back-ignores-values", Mistake: "reading back compares the bytes and not the values", Invariant: "8: what was written is what was meant",

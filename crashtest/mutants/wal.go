@@ -117,6 +117,8 @@ var walWrite = []Mutant{
 		Name: "wal-spare-not-synced", Mistake: "a spare is not synced before it is used: preallocation without fsync", Invariant: "6: how a segment is born",
 		File:  walDir + "/spare.go",
 		Edits: []Edit{{"\t\t\terr = f.Sync()\n", "\t\t\terr = nil\n"}},
+		Survives: "equivalent but for speed: the fdatasync of the header makes the whole file durable, its size with it, before the segment has its name; " +
+			"a spare that was cut short is not adopted",
 	},
 	{
 		Name: "wal-spare-of-any-size", Mistake: "a spare that was cut short by a crash becomes a segment", Invariant: "6: how a segment is born",
