@@ -11,7 +11,7 @@
 //     (ingestor/internal/processor), at the brief level;
 //  2. where Server names them, crash tests that drive the built binary, against a server built with the mistake;
 //  3. the other tests of the same packages;
-//  4. the crash tests of 1 again at level gate.
+//  4. the crash tests of 1 again at level gate, unless it is explained why the mutant survives.
 //
 // All of these must pass without a mistake first, or the run says nothing. A mutant is killed when a test fails, panics or does not end;
 // one that does not build is no kill. The score says how many were killed, by which layer. A survivor fails the run unless Survives explains it:

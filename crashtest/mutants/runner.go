@@ -118,7 +118,7 @@ func Run(ctx context.Context, options Options) ([]Result, error) {
 	if r.scratch, err = openTemp("", "mutants-*"); err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(r.scratch)
+	defer func() { _ = os.RemoveAll(r.scratch) }()
 	if err := r.baseline(ctx); err != nil {
 		return nil, err
 	}
@@ -210,7 +210,7 @@ func (r *runner) try(ctx context.Context, m Mutant) Result {
 	defer func() { result.Took = time.Since(began) }()
 	a, err := r.plant(&m)
 	if a != nil {
-		defer os.RemoveAll(a.work)
+		defer func() { _ = os.RemoveAll(a.work) }()
 	}
 	if err == nil {
 		err = r.goCommand(ctx, "build", "-overlay", a.overlay, "./"+m.Dir())
@@ -220,7 +220,7 @@ func (r *runner) try(ctx context.Context, m Mutant) Result {
 		return result
 	}
 	for _, s := range r.plan.stages[m.Name] {
-		if r.Brief && s.kind == gateTests {
+		if s.kind == gateTests && (r.Brief || m.Survives != "") {
 			continue
 		}
 		verdict, err := r.run(ctx, &s, a)
@@ -362,7 +362,7 @@ func (r *runner) round(ctx context.Context, s *stage, a *attempt, seed uint64) (
 	if err != nil {
 		return verdict{}, err
 	}
-	defer os.RemoveAll(temp)
+	defer func() { _ = os.RemoveAll(temp) }()
 	report := filepath.Join(temp, "crash.jsonl")
 	command := exec.CommandContext(ctx, binary, "-test.v", "-test.failfast", "-test.run", s.run, "-test.skip", s.skip,
 		"-test.timeout", r.timeout(s).String())
