@@ -50,8 +50,8 @@ func TestKilledForItsMemoryLosesNothing(t *testing.T) {
 
 // The smallest server that docs/runbook.md names, and what it needs.
 var smallest = serverOptions{
-	memoryBytes: 192 << 20,
-	env:         map[string]string{"GOMEMLIMIT": "150MiB"},
+	memoryBytes: 384 << 20,
+	env:         map[string]string{"GOMEMLIMIT": "300MiB"},
 	args:        []string{"--memtable.budget_bytes=32MiB", "--memtable.generation_bytes=4MiB", "--ingest.queue_bytes=8MiB"},
 }
 
