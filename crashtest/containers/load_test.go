@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	packagePath = ". # in crashtest/containers, a module of its own"
+	packagePath = "./crashtest/containers"
 	// recordsPerSecond is what a database keeps up with on a busy machine.
 	recordsPerSecond = 8000
 )
